@@ -1,0 +1,5 @@
+"""`python -m knarr`."""
+
+from knarr.cli.main import entry
+
+entry()

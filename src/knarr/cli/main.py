@@ -1,0 +1,161 @@
+"""The door of the command line: find the command, run it, turn an error into a line and an exit code.
+
+Nothing else in knarr calls `sys.exit` or prints an error. Finding a command imports that command's file only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from knarr.cli.catalogue import COMMANDS
+from knarr.cli.options import Command, HelpWanted, Option, help_text, parse
+from knarr.errors import CommandNotExecutable, CommandNotFound, KnarrError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GLOBAL_OPTIONS = (
+    Option("root", "Directory of images and containers", metavar="DIR"),
+    Option("run-root", "Directory of what is running", metavar="DIR"),
+    Option("debug", "Show the traceback of every error", kind="flag", short="D"),
+    Option("version", "Print the version", kind="flag", short="v"),
+)
+# What docker's client exits with: these commands speak of a container's own exit code, so theirs starts at 125.
+_CONTAINER_CODES = frozenset(("run", "create", "start", "exec"))
+_INTERRUPTED = 130
+
+
+def entry() -> None:
+    """The console script. Leaves by `os._exit`: finalising the interpreter costs 3 ms and does nothing for us."""
+    code = main(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or 1
+    except OSError as e:
+        os.write(2, f"knarr: standard output: {os.strerror(e.errno or 0).lower()}\n".encode())
+        code = code or 1
+    os._exit(code)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; its exit code."""
+    name = ""
+    debug = "KNARR_DEBUG" in os.environ
+    try:
+        parsed = parse(GLOBAL_OPTIONS, argv, stops_at_argument=True)
+        debug = debug or parsed.flag("debug")
+        for option, variable in (("root", "KNARR_ROOT"), ("run-root", "KNARR_RUN")):
+            if parsed.given(option):
+                os.environ[variable] = os.path.abspath(parsed.text(option))
+        if parsed.flag("version"):
+            return _run(_find("version"), ("--short",))
+        if not parsed.args:
+            raise HelpWanted
+        name = parsed.args[0]
+        if name == "help" and len(parsed.args) > 1:
+            name = parsed.args[1]
+            print(help_text(_find(name)))
+            return 0
+        if name == "help":
+            raise HelpWanted
+        words = parsed.args[1:]
+        if name in _GROUPS and words and words[0] in _GROUPS[name]:
+            name, words = _GROUPS[name][words[0]], words[1:]
+        return _run(_find(name), words)
+    except HelpWanted:
+        from knarr.cli.overview import overview
+
+        print(overview(GLOBAL_OPTIONS))
+        return 0
+    except KnarrError as e:
+        if debug:
+            raise
+        complain(e)
+        return exit_code(e, name)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
+        return 1
+    except OSError as e:
+        # The disk is full, a file may not be read: the host's trouble, not ours; --debug shows where.
+        if debug:
+            raise
+        where = f"{e.filename}: " if e.filename else ""
+        complain(KnarrError(f"{where}{(e.strerror or str(e)).lower()}"))
+        return exit_code(KnarrError(""), name)
+
+
+# docker's management words: `knarr container ls` is `knarr ps`.
+_GROUPS: dict[str, dict[str, str]] = {
+    "container": {
+        w: w
+        for w in (
+            "attach create exec inspect kill logs pause port rename restart rm run start stop top unpause wait"
+        ).split()
+    }
+    | {"ls": "ps", "list": "ps", "ps": "ps"},
+    "image": {
+        "ls": "images", "list": "images", "rm": "rmi", "pull": "pull", "save": "save", "load": "load",
+        "tag": "tag", "inspect": "inspect",
+    },
+    "system": {"info": "info"},
+}  # fmt: skip
+
+
+def _find(name: str) -> Command:
+    module = COMMANDS.get(name)
+    if module is None:
+        raise UsageError(f"{name!r} is not a knarr command", hint="see `knarr --help`")
+    __import__(f"knarr.cli.commands.{module.module}")
+    command = sys.modules[f"knarr.cli.commands.{module.module}"].COMMAND
+    assert isinstance(command, Command)
+    return command
+
+
+def _run(command: Command, words: Sequence[str]) -> int:
+    try:
+        parsed = parse(command.options, words, stops_at_argument=command.stops_at_argument)
+    except HelpWanted:
+        print(help_text(command))
+        return 0
+    except UsageError as e:
+        raise UsageError(e.message, hint=f"see `knarr {command.name} --help`") from None
+    count = len(parsed.args)
+    if count < command.minimum or (command.maximum >= 0 and count > command.maximum):
+        raise UsageError(
+            f"{command.name}: {_arity(command)}, {count or 'none'} given", hint=f"usage: knarr {command.usage}"
+        )
+    return command.run(parsed)
+
+
+def _arity(command: Command) -> str:
+    low, high = command.minimum, command.maximum
+    if low == high:
+        return f"takes {low or 'no'} argument{'s' * (low != 1)}"
+    return f"takes at least {low} argument{'s' * (low != 1)}" if high < 0 else f"takes {low} to {high} arguments"
+
+
+def complain(error: KnarrError) -> None:
+    """One line on standard error, and one with the hint."""
+    text = f"knarr: {_printable(error.message)}\n"
+    if error.hint:
+        text += f"  {_printable(error.hint)}\n"
+    os.write(2, text.encode("utf-8", "backslashreplace"))
+
+
+def _printable(text: str) -> str:
+    """Error texts quote what images and registries say: no control character of theirs reaches the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def exit_code(error: KnarrError, command: str) -> int:
+    """The exit code of an error (the command line's one table)."""
+    if isinstance(error, (CommandNotFound, CommandNotExecutable)):
+        return error.exit_code
+    if command in _CONTAINER_CODES:
+        return error.exit_code
+    return 125 if isinstance(error, UsageError) and not command else 1
