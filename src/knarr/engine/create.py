@@ -1,0 +1,106 @@
+"""Create a container: its directory, its name, its configuration. Nothing runs yet."""
+
+from __future__ import annotations
+
+import os
+
+from knarr.engine.clock import now
+from knarr.engine.container_dir import ContainerConfig, ContainerDir, create_dir, take_name
+from knarr.engine.container_names import checked_name, draw_name, new_id
+from knarr.errors import Conflict, KnarrError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from knarr.engine.engine import Engine
+    from knarr.engine.options import ContainerOptions
+    from knarr.store.store import Image
+
+
+def create(engine: Engine, options: ContainerOptions, image: Image) -> tuple[ContainerDir, ContainerConfig, int]:
+    """A container of `image`, its configuration, and its lock's descriptor, held.
+
+    The caller closes the descriptor, or hands it on to `start`. Raises `Conflict` when the name is taken and
+    `UsageError` for what can never run; then nothing is left behind.
+    """
+    if options.name:
+        options = options._replace(name=checked_name(options.name))
+    _check(options, image)
+    engine.prepare_directories()
+    container_id = new_id()
+    directory, lock = create_dir(engine.paths, container_id)
+    name = ""
+    try:
+        name = _name(engine, options.name, container_id)
+        config = ContainerConfig(
+            id=container_id,
+            name=name,
+            created=now(),
+            image=image.id,
+            image_name=options.image,
+            layers=image.layers,
+            options=options._replace(name=name),
+            image_config=image.config.config,
+            volumes=_anonymous_volumes(engine, options, image),
+        )
+        directory.write_config(config)
+    except BaseException as e:
+        from knarr.engine.remove import discard
+
+        discard(engine.paths, directory, name)
+        os.close(lock)
+        if isinstance(e, OSError):
+            raise KnarrError(f"create container: {(e.strerror or str(e)).lower()}") from e
+        raise
+    return directory, config, lock
+
+
+def _name(engine: Engine, asked: str, container_id: str) -> str:
+    if asked:
+        take_name(engine.paths, asked, container_id)
+        return asked
+    for attempt in range(20):
+        name = draw_name(attempt)
+        try:
+            take_name(engine.paths, name, container_id)
+            return name
+        except Conflict:
+            continue
+    raise Conflict("no free container name was drawn in twenty attempts", hint="choose one with --name")
+
+
+def _check(options: ContainerOptions, image: Image) -> None:
+    """What needs no machine to be seen as impossible."""
+    run = image.config.config
+    entrypoint = options.entrypoint if options.entrypoint is not None else run.entrypoint
+    command = options.command or (run.cmd if options.entrypoint is None else ())
+    if not entrypoint and not command:
+        raise UsageError("no command specified, and the image has none")
+    if options.workdir and not options.workdir.startswith("/"):
+        raise UsageError(f"the working directory {options.workdir!r} is invalid, it needs to be an absolute path")
+    mode = options.network.mode
+    shared = mode == "host" or mode.startswith("container:")
+    if mode.startswith("container:") and (options.network.ports or options.network.publish_all):
+        raise UsageError("ports cannot be published with --network container:…: they belong to that container")
+    if mode.startswith("container:") and options.hostname:
+        raise UsageError("--hostname cannot be used with --network container:…: the host name is that container's")
+    if shared and (options.network.ip or options.network.ip6 or options.network.mac_address):
+        raise UsageError(f"addresses cannot be chosen with --network {mode}")
+    targets = [m.target for m in options.mounts]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise UsageError(f"duplicate mount point: {target}")
+    host = options.hostname
+    if host and (len(host) > 64 or not all(c.isalnum() or c in "-._" for c in host) or not host.isascii()):
+        raise UsageError(f"invalid hostname {host!r}")
+
+
+def _anonymous_volumes(engine: Engine, options: ContainerOptions, image: Image) -> dict[str, str]:
+    """A volume of its own for each `VOLUME` of the image that nothing else covers, and for each `-v /target`."""
+    taken = {m.target for m in options.mounts if m.kind != "volume" or m.source}
+    wanted = [t for t in image.config.config.volumes if t.startswith("/") and t.strip("/")]
+    wanted += [m.target for m in options.mounts if m.kind == "volume" and not m.source]
+    if not wanted:
+        return {}
+    from knarr.engine.volumes import make_anonymous
+
+    return {t: make_anonymous(engine.paths) for t in dict.fromkeys(wanted) if t not in taken}

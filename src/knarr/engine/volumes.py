@@ -1,0 +1,34 @@
+"""Volumes: directories that outlive containers.
+
+    ROOT/volumes/NAME/
+      _data/        what is mounted
+      anonymous     present when the volume was made for one container, and goes with it on `rm -v` or `--rm`
+"""
+
+from __future__ import annotations
+
+import os
+
+from knarr.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from knarr.host.paths import Paths
+
+
+def ensure(paths: Paths, name: str) -> str:
+    """The data directory of a volume, made when it is missing. Raises `HostError`."""
+    directory = f"{paths.root}/volumes/{name}"
+    try:
+        os.makedirs(f"{directory}/_data", 0o755, exist_ok=True)
+    except OSError as e:
+        raise HostError(f"volume {name}: {(e.strerror or str(e)).lower()}") from e
+    return f"{directory}/_data"
+
+
+def make_anonymous(paths: Paths) -> str:
+    """A new volume's name."""
+    name = os.urandom(32).hex()
+    ensure(paths, name)
+    os.close(os.open(f"{paths.root}/volumes/{name}/anonymous", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    return name
