@@ -223,7 +223,7 @@ def _device(text: str) -> DeviceRequest:
 def _environment(parsed: Parsed) -> tuple[str, ...]:
     lines: list[str] = []
     for file in parsed.many("env-file"):
-        lines += _file_lines(file)
+        lines += file_lines(file)
     return tuple(assignments((*lines, *parsed.many("env"))))
 
 
@@ -244,7 +244,7 @@ def assignments(items: Iterable[str]) -> list[str]:
 def _labels(parsed: Parsed) -> dict[str, str]:
     lines: list[str] = []
     for file in parsed.many("label-file"):
-        lines += _file_lines(file)
+        lines += file_lines(file)
     return _pairs((*lines, *parsed.many("label")), "label", bare=True)
 
 
@@ -258,7 +258,7 @@ def _pairs(items: Sequence[str], what: str, *, bare: bool = False) -> dict[str, 
     return pairs
 
 
-def _file_lines(path: str) -> list[str]:
+def file_lines(path: str) -> list[str]:
     """Lines of an environment or label file, without blank lines and comments."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:

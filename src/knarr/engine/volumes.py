@@ -13,6 +13,7 @@ from knarr.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from knarr.engine.engine import Engine
     from knarr.host.paths import Paths
 
 
@@ -32,3 +33,12 @@ def make_anonymous(paths: Paths) -> str:
     ensure(paths, name)
     os.close(os.open(f"{paths.root}/volumes/{name}/anonymous", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     return name
+
+
+def remove_anonymous(engine: Engine, name: str) -> None:
+    """Remove a volume that was made for one container; a named one is left alone."""
+    from knarr.engine.remove import delete_tree
+
+    directory = f"{engine.paths.root}/volumes/{name}"
+    if os.path.exists(f"{directory}/anonymous"):
+        delete_tree(directory, rootless=engine.facts.euid != 0)

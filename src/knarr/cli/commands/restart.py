@@ -1,0 +1,34 @@
+"""knarr restart"""
+
+from __future__ import annotations
+
+from knarr.cli.commands.stop import TIMEOUT, timeout_s
+from knarr.cli.each import each
+from knarr.cli.options import Command, Parsed
+from knarr.engine.container_dir import find
+from knarr.engine.engine import Engine
+
+
+def _restart(parsed: Parsed) -> int:
+    from knarr.cli.warnings import warn
+    from knarr.engine.start import start_existing
+    from knarr.engine.stop import stop
+
+    engine = Engine()
+
+    def one(name: str) -> None:
+        directory = find(engine.paths, name)
+        stop(engine, directory, timeout_s(parsed), parsed.text("signal"))
+        start_existing(engine, directory, warn=warn)
+
+    return each(parsed.args, one)
+
+
+COMMAND = Command(
+    "restart",
+    "Stop containers and start them again.",
+    "restart [OPTIONS] CONTAINER [CONTAINER...]",
+    _restart,
+    TIMEOUT,
+    minimum=1,
+)

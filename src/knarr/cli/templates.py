@@ -1,0 +1,66 @@
+"""`--format`: the part of Go's templates that people use: `{{.Field}}`, `{{.A.B}}`, `{{json .}}`, `{{json .A}}`, text around them."""
+
+from __future__ import annotations
+
+from knarr.errors import UsageError
+from knarr.oci import json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def render(form: str, value: Any) -> str:
+    """`form` with its actions replaced. Raises `UsageError` for what is no template or names no field."""
+    if form == "json":
+        return json.dumps(value)
+    form = form.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n")
+    out, rest = "", form
+    while "{{" in rest:
+        text, _, rest = rest.partition("{{")
+        action, closed, rest = rest.partition("}}")
+        if not closed:
+            raise UsageError(f"invalid template {form!r}: an action is not closed")
+        out += text + _action(action.strip(), value, form)
+    return out + rest
+
+
+def _action(action: str, value: Any, form: str) -> str:
+    words = action.split()
+    if len(words) == 2 and words[0] == "json":
+        return json.dumps(_field(words[1], value, form))
+    if len(words) == 3 and words[0] == "index":
+        return _text(_index(_field(words[1], value, form), words[2].strip('"'), form))
+    if len(words) != 1:
+        raise UsageError(f"invalid template {form!r}: {action!r} is not understood", hint="try --format json and jq")
+    return _text(_field(words[0], value, form))
+
+
+def _field(path: str, value: Any, form: str) -> Any:
+    if not path.startswith("."):
+        raise UsageError(f"invalid template {form!r}: {path!r} is no field")
+    for name in path.split("."):
+        if name:
+            value = _index(value, name, form)
+    return value
+
+
+def _index(value: Any, name: str, form: str) -> Any:
+    if isinstance(value, dict) and name in value:
+        return value[name]
+    if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+        return value[int(name)]
+    raise UsageError(f"invalid template {form!r}: there is no field {name!r}")
+
+
+def _text(value: Any) -> str:
+    """As Go prints it: maps as map[a:b], lists as [a b], truth as true."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "<nil>"
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{k}:{_text(v)}" for k, v in sorted(value.items())) + "]"
+    if isinstance(value, list):
+        return "[" + " ".join(map(_text, value)) + "]"
+    return str(value)

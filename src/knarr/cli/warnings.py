@@ -1,0 +1,10 @@
+"""Warnings: one line each on standard error."""
+
+from __future__ import annotations
+
+import os
+
+
+def warn(text: str) -> None:
+    """What was asked and cannot be done in full, and why."""
+    os.write(2, f"knarr: warning: {text}\n".encode("utf-8", "backslashreplace"))

@@ -1,0 +1,189 @@
+"""Reading a container's log back: rotated files in order, both streams, following.
+
+Two forms, told apart by their first byte: `TIME STREAM F|P TEXT` (k8s-file, P a part of a longer line) and
+docker's json-file. A line is written in one piece by the monitor; the last one may be half there while it writes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from knarr.engine.clock import parse, text
+from knarr.engine.container_dir import ContainerDir
+from knarr.engine.quantities import seconds
+from knarr.errors import DataError, KnarrError, NotFound, UsageError
+from knarr.oci import json
+from knarr.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CHUNK = 1 << 18
+_POLL_S = 0.1
+
+
+class LogQuery(Record):
+    """Times in nanoseconds since 1970, 0 for none. `tail` `None` is all."""
+
+    follow: bool = False
+    tail: int | None = None
+    since_ns: int = 0
+    until_ns: int = 0
+    timestamps: bool = False
+
+
+class Entry(Record):
+    """One record of the log: a line, or with `partial` a piece of one."""
+
+    stamp: str
+    stream: str
+    data: bytes
+    partial: bool
+
+
+def moment(value: str, what: str) -> int:
+    """A time as docker takes it: RFC 3339, seconds since 1970, or an age as `10m`. 0 for none."""
+    if not value:
+        return 0
+    try:
+        if value.replace(".", "", 1).isdecimal():
+            return int(float(value) * 1e9)
+        if "-" in value:
+            return parse(value if "T" in value or " " in value else f"{value}T00:00:00Z")
+    except ValueError:
+        raise UsageError(f"invalid time {value!r} for {what}") from None
+    return time.time_ns() - int(seconds(value, what) * 1e9)
+
+
+def print_logs(directory: ContainerDir, query: LogQuery) -> None:
+    """Write a container's log to standard output and error, each to its own."""
+    options = directory.config().options
+    if options.log.driver == "none":
+        raise KnarrError("the container keeps no log: it was created with --log-driver none")
+    at_line_start = True
+    for entry in _selected(directory, query):
+        prefix = f"{entry.stamp} ".encode() if query.timestamps and at_line_start else b""
+        _write(2 if entry.stream == "stderr" else 1, prefix + entry.data + (b"" if entry.partial else b"\n"))
+        at_line_start = not entry.partial
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _selected(directory: ContainerDir, query: LogQuery) -> Iterator[Entry]:
+    since = text(query.since_ns) if query.since_ns else ""
+    until = text(query.until_ns) if query.until_ns else ""
+    reader = _Reader(f"{directory.root}/log")
+    history = (e for e in map(_entry, reader.history()) if e.stamp >= since and not (until and e.stamp > until))
+    yield from history if query.tail is None else _last(history, query.tail)
+    if not query.follow:
+        return
+    for line in reader.follow(directory):
+        entry = _entry(line)
+        if until and entry.stamp > until:
+            return
+        if entry.stamp >= since:
+            yield entry
+
+
+def _last(entries: Iterator[Entry], lines: int) -> list[Entry]:
+    """The last `lines` whole lines; a line in pieces counts once."""
+    kept: list[list[Entry]] = []
+    current: list[Entry] = []
+    for entry in entries:
+        current.append(entry)
+        if not entry.partial:
+            kept.append(current)
+            current = []
+            if len(kept) > lines:
+                kept.pop(0)
+    if current:
+        kept.append(current)
+    return [entry for line in kept[max(0, len(kept) - lines) :] for entry in line]
+
+
+def _entry(line: bytes) -> Entry:
+    if line[:1] == b"{":
+        fields = json.loads(line)
+        data = str(fields.get("log", "")).encode("utf-8", "surrogateescape")
+        whole = data.endswith(b"\n")
+        return Entry(_nine(str(fields.get("time", ""))), str(fields.get("stream", "stdout")), data[:-1] if whole else data, not whole)
+    stamp, _, rest = line.partition(b" ")
+    stream, _, rest = rest.partition(b" ")
+    tag, _, data = rest.partition(b" ")
+    if tag not in (b"F", b"P"):
+        raise DataError(f"the log holds a line knarr did not write: {line[:60]!r}")
+    return Entry(_nine(stamp.decode("ascii", "replace")), stream.decode("ascii", "replace"), data, tag == b"P")
+
+
+def _nine(stamp: str) -> str:
+    """A UTC time with exactly nine digits of a second, so that text order is time order."""
+    head, _, fraction = stamp.removesuffix("Z").partition(".")
+    return f"{head}.{fraction:0<9}Z"
+
+
+class _Reader:
+    """Lines of a log that its writer renames away from under us (PATH to PATH.1 and so on)."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._rest = b""
+        self._fd = -1
+
+    def history(self) -> Iterator[bytes]:
+        """Every whole line there is, the oldest first. The current file stays open for `follow`."""
+        numbers = []
+        directory, _, base = self._path.rpartition("/")
+        for name in os.listdir(directory):
+            suffix = name.removeprefix(f"{base}.")
+            if suffix != name and suffix.isdecimal():
+                numbers.append(int(suffix))
+        for number in sorted(numbers, reverse=True):
+            self._open(f"{self._path}.{number}")
+            yield from self._lines()
+        self._open(self._path)
+        yield from self._lines()
+
+    def follow(self, directory: ContainerDir) -> Iterator[bytes]:
+        """New lines until the container has ended and all is read."""
+        while True:
+            alive = directory.alive()
+            yield from self._lines()
+            if self._rotated():
+                yield from self._lines()
+                self._open(self._path)
+                continue
+            if not alive:
+                return
+            time.sleep(_POLL_S)
+
+    def _rotated(self) -> bool:
+        try:
+            now = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        if self._fd < 0:
+            return True
+        ours = os.fstat(self._fd)
+        return (now.st_ino, now.st_dev) != (ours.st_ino, ours.st_dev)
+
+    def _open(self, path: str) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._rest = b""
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._fd = -1
+        except PermissionError as e:
+            raise NotFound("log", path) from e
+
+    def _lines(self) -> Iterator[bytes]:
+        while self._fd >= 0 and (chunk := os.read(self._fd, _CHUNK)):
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            yield from lines

@@ -1,0 +1,99 @@
+"""Mending what a crash left: a container whose lock is free and that still has something of a run.
+
+Every command that lists, starts or removes containers mends; what it does is what the monitor would have done:
+execute the tear-down plan that was written before anything was made.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from knarr.engine.clock import now
+from knarr.engine.container_dir import MAKING, ContainerDir, container_ids, write_file
+from knarr.errors import NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from knarr.engine.engine import Engine
+
+_ABANDONED_S = 60
+_LOST_CODE = 137
+
+
+def mend(engine: Engine, directory: ContainerDir, lock: int = -1) -> None:
+    """Tear down what is left of a run nobody looks after. Does nothing while somebody does."""
+    if not os.path.isdir(directory.run):
+        return
+    own = lock
+    if own < 0:
+        try:
+            own = directory.acquire()
+        except BlockingIOError:
+            return
+        except NotFound:
+            own = -1  # removed, but for its run directory
+    try:
+        _tear_down(engine, directory)
+    finally:
+        if own >= 0 and own != lock:
+            os.close(own)
+
+
+def _tear_down(engine: Engine, directory: ContainerDir) -> None:
+    from knarr.engine.remove import delete_tree
+    from knarr.host.native import execute_file
+
+    pid = directory.pid_record()
+    ended = directory.exit_record()
+    if "started" in pid and ended.get("finished", "") < pid["started"] and os.path.isdir(directory.root):
+        lines = f"code {_LOST_CODE}\nsignal 9\noom 0\nstarted {pid['started']}\nfinished {now()}\n"
+        write_file(f"{directory.root}/exit", lines.encode())
+    plan = f"{directory.run}/teardown"
+    if os.path.exists(plan):
+        execute_file(plan, rootless=engine.facts.euid != 0)
+    delete_tree(directory.run)
+
+
+def mend_all(engine: Engine) -> None:
+    """Mend every container, and sweep container directories that were never finished or not wholly removed."""
+    try:
+        running = os.listdir(f"{engine.paths.run}/containers")
+    except FileNotFoundError:
+        running = []
+    for container_id in running:
+        directory = ContainerDir(engine.paths, container_id)
+        if not directory.alive():
+            mend(engine, directory)
+    for container_id in container_ids(engine.paths):
+        directory = ContainerDir(engine.paths, container_id)
+        if not os.path.exists(f"{directory.root}/config.json") and not directory.alive():
+            _sweep(engine, directory.root, container_id)
+    _sweep_half_made(engine)
+
+
+def _sweep_half_made(engine: Engine) -> None:
+    parent = f"{engine.paths.root}/containers"
+    try:
+        names = [n for n in os.listdir(parent) if n.endswith(MAKING)]
+    except FileNotFoundError:
+        return
+    for name in names:
+        if not ContainerDir(engine.paths, name).alive():
+            _sweep(engine, f"{parent}/{name}", name.removesuffix(MAKING))
+
+
+def _sweep(engine: Engine, path: str, container_id: str) -> None:
+    """Delete a directory without owner; a young one may belong to a command that is about to lock it."""
+    from knarr.engine.remove import delete_tree
+
+    try:
+        if time.time() - os.stat(path).st_mtime < _ABANDONED_S and not os.path.exists(f"{path}/lock"):
+            return
+    except FileNotFoundError:
+        return
+    names = f"{engine.paths.root}/names"
+    for name in os.listdir(names):
+        if os.readlink(f"{names}/{name}").endswith(container_id):
+            os.unlink(f"{names}/{name}")
+    delete_tree(path, rootless=engine.facts.euid != 0)

@@ -1,0 +1,171 @@
+"""The door to a container's monitor: starting it, hearing how the start went, talking to it later.
+
+docs/native.md says what the monitor does. Descriptors are handed over by number; all others close on exec.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from knarr.errors import HostError, KnarrError
+from knarr.host import native
+from knarr.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from knarr.plan.step import Step
+
+_REPORT_BYTES = 8192
+
+
+class MonitorRequest(Record):
+    """What a monitor is started with. `words` are its KEY=VALUE arguments that are not descriptors."""
+
+    steps: Sequence[Step]
+    teardown: Sequence[Step]
+    words: tuple[str, ...]
+    listen: int = -1
+    hold: tuple[int, ...] = ()
+    primary: bool = False
+
+
+class Started(Record):
+    """`connection` is the foreground's attach connection, -1 without one."""
+
+    pid: int
+    connection: int
+    monitor_pid: int
+
+
+def start(
+    request: MonitorRequest,
+    *,
+    on_pause: Callable[[str, int], None] | None = None,
+    meanwhile: Callable[[], None] | None = None,
+    on_warning: Callable[[str], None] = lambda text: None,
+) -> Started:
+    """Start a monitor and wait until the workload has been executed.
+
+    `on_pause` does the engine's part of a `pause` step, given its label and the container's pid; `meanwhile` runs
+    once while the kernel is busy. Raises the failed step's error, after the monitor has torn everything down.
+    """
+    near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    connection = -1
+    plan = native.plan_fd(request.steps)
+    teardown = native.plan_fd(request.teardown)
+    words = [f"plan={plan}", f"teardown={teardown}", f"status={far.fileno()}"]
+    fds = [plan, teardown, far.fileno(), *request.hold]
+    primary = None
+    if request.primary:
+        ours, primary = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        words.append(f"primary={primary.fileno()}")
+        fds.append(primary.fileno())
+        connection = ours.detach()
+    if request.listen >= 0:
+        words.append(f"listen={request.listen}")
+        fds.append(request.listen)
+    if request.hold:
+        words.append("hold=" + ",".join(map(str, request.hold)))
+    monitor_pid = native.spawn((native.program(), "monitor", *words, *request.words), keep=fds)
+    for fd in (plan, teardown):
+        os.close(fd)
+    far.close()
+    if primary is not None:
+        primary.close()
+    if meanwhile is not None:
+        meanwhile()
+    try:
+        pid = _listen(near, request.steps, on_pause, on_warning)
+    except BaseException:
+        if connection >= 0:
+            os.close(connection)
+        near.close()
+        _reap(monitor_pid)
+        raise
+    near.close()
+    return Started(pid, connection, monitor_pid)
+
+
+def _listen(
+    status: _socket.socket,
+    steps: Sequence[Step],
+    on_pause: Callable[[str, int], None] | None,
+    on_warning: Callable[[str], None],
+) -> int:
+    pid = 0
+    while True:
+        report = status.recv(_REPORT_BYTES)
+        word, _, rest = report.partition(b" ")
+        if word == b"pid":
+            pid = int(rest)
+        elif word == b"warn":
+            on_warning(native.warning(steps, report))
+        elif word == b"fail":
+            raise native.failure(steps, report)
+        elif word == b"pause":
+            label, _, paused_pid = rest.rpartition(b" ")
+            if on_pause is not None:
+                on_pause(label.decode(), int(paused_pid))
+            status.send(b"go")
+        elif word == b"started":
+            return pid
+        elif not report:
+            raise HostError("the container's monitor ended before the container was started")
+        else:
+            raise KnarrError(f"the monitor says what nobody understands: {report[:80]!r}")
+
+
+def _reap(pid: int) -> None:
+    """Wait for a monitor that is tearing down after a failed start, so that nothing is left when we report it."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        return
+
+
+def connect(path: str) -> int:
+    """A connection to a running monitor's socket. Raises `FileNotFoundError`, `ConnectionRefusedError`."""
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
+    try:
+        # sun_path holds 108 bytes; a state directory may be deeper than that.
+        connection.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+    except OSError:
+        connection.close()
+        raise
+    finally:
+        os.close(directory)
+    return connection.detach()
+
+
+def listen(path: str) -> int:
+    """A listening socket at `path`, only for its owner."""
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)
+    try:
+        name = f"/proc/self/fd/{directory}/{os.path.basename(path)}"
+        old = os.umask(0o177)
+        try:
+            listener.bind(name)
+        finally:
+            os.umask(old)
+        listener.listen(16)
+    finally:
+        os.close(directory)
+    return listener.detach()
+
+
+def become_front(connection: int, words: Sequence[str]) -> None:
+    """Replace this process by the foreground client: it relays, and exits as the container does. Does not return."""
+    os.set_inheritable(connection, True)
+    program = native.program()
+    os.execv(program, [program, "attach", str(connection), *words])
+
+
+def front_words(*, tty: bool, stdin: bool, keys: str, sig_proxy: bool) -> tuple[str, ...]:
+    """The words of `knarr-native attach` after the descriptor."""
+    words = [("tty", tty), ("nostdin", not stdin), (f"keys={keys}", bool(keys)), ("sigproxy", sig_proxy)]
+    return tuple(word for word, wanted in words if wanted)
