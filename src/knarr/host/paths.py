@@ -4,10 +4,10 @@
       blobs/sha256/HEX                                     every document and compressed layer, by digest
       layers/HEX/diff/                                     a layer unpacked, by the hex of its diff id
       images/HEX/image.json                                an image, by the hex of its config's digest
-      refs/NAME                                            symbolic link to ../images/HEX; NAME is the percent-encoded reference
-      store.db                                             SQLite: which blobs, layers and pulls there are, for collecting
+      refs/NAME                                            symbolic link to ../images/HEX; NAME is the encoded reference
+      store.db                                             SQLite: which blobs, layers, pulls there are, for collecting
       containers/ID/                                       one container: see knarr.engine.container_dir
-      names/NAME                                           symbolic link to ../containers/ID: taking it is taking the name
+      names/NAME                                           symbolic link to ../containers/ID: taking it takes the name
       tmp/                                                 what is being made; swept when its maker is gone
     RUN   /run/knarr, or $XDG_RUNTIME_DIR/knarr            gone with a reboot
       containers/ID/                                       one running container: pid, attach socket, tear-down plan
@@ -18,8 +18,11 @@ Overrides: `--root`, `--run-root`, `KNARR_ROOT`, `KNARR_RUN`.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
+from knarr.errors import HostError
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -35,19 +38,100 @@ class Paths(Record):
 
 def default_paths(euid: int, env: Mapping[str, str]) -> Paths:
     """Absolute paths; nothing is created."""
+    config: tuple[str, ...]
     if euid == 0 and "KNARR_USERNS" not in env:
         root, run, config = "/var/lib/knarr", "/run/knarr", ("/etc/knarr",)
     else:
-        home = env.get("HOME") or "/"
+        # Inside the user namespace of `knarr.host.userns` one is root, and still the same user: same directories.
+        uid = int(env.get("KNARR_USERNS") or euid)
+        home = env.get("HOME") or _home(uid)
         root = (env.get("XDG_DATA_HOME") or f"{home}/.local/share") + "/knarr"
-        run = env.get("XDG_RUNTIME_DIR") or _private_run(int(env.get("KNARR_USERNS", euid)))
-        run += "/knarr"
+        run = (env.get("XDG_RUNTIME_DIR") or _private_run(uid)) + "/knarr"
         config = ((env.get("XDG_CONFIG_HOME") or f"{home}/.config") + "/knarr", "/etc/knarr")
     return Paths(
         os.path.abspath(env.get("KNARR_ROOT") or root),
         os.path.abspath(env.get("KNARR_RUN") or run),
         config,
     )
+
+
+def make_directories(paths: Paths) -> None:
+    """Make what is missing of both trees, the parts of other users' reach closed. Raises `HostError`.
+
+    0711: a container's root (an id of its own) must get through to its root filesystem, nobody else may list.
+    """
+    if paths.run.startswith("/tmp/knarr-run-"):
+        _make_private(os.path.dirname(paths.run))
+    for directory, mode in (
+        (paths.root, 0o711),
+        (f"{paths.root}/containers", 0o711),
+        (f"{paths.root}/names", 0o700),
+        (f"{paths.root}/tmp", 0o700),
+        (paths.run, 0o711),
+        (f"{paths.run}/containers", 0o711),
+        (f"{paths.run}/networks", 0o711),
+    ):
+        try:
+            os.mkdir(directory, mode)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            _make_with_parents(directory, mode)
+        except OSError as e:
+            raise _unusable(directory, e) from e
+        _set_mode(directory, mode)
+
+
+def _make_with_parents(directory: str, mode: int) -> None:
+    try:
+        os.makedirs(os.path.dirname(directory), 0o755, exist_ok=True)
+        os.mkdir(directory, mode)
+    except FileExistsError:
+        pass  # another command was quicker
+    except OSError as e:
+        raise _unusable(directory, e) from e
+
+
+def _set_mode(directory: str, mode: int) -> None:
+    """What the umask took away. Only on a directory that this process has just made."""
+    try:
+        if stat.S_IMODE(os.lstat(directory).st_mode) != mode:
+            os.chmod(directory, mode)
+    except FileNotFoundError:
+        pass  # another command is sweeping
+
+
+def _make_private(directory: str) -> None:
+    """A directory in a place where everybody may make things: ours, closed to others, or refused."""
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as e:
+        raise _unusable(directory, e) from e
+    found = os.lstat(directory)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise HostError(
+            f"{directory}: belongs to somebody else or is open to others",
+            hint="set XDG_RUNTIME_DIR to a directory of your own",
+        )
+
+
+def _unusable(directory: str, e: OSError) -> HostError:
+    hint = "choose another place with --root and --run-root, or KNARR_ROOT and KNARR_RUN"
+    if e.errno == errno.ENOSPC:
+        hint = "free some space: `knarr image prune`, `knarr container prune`"
+    return HostError(f"cannot make {directory}: {os.strerror(e.errno or 0).lower()}", hint=hint)
+
+
+def _home(uid: int) -> str:
+    """The home directory of a user whose environment does not say (a service, cron)."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return "/"
 
 
 def _private_run(uid: int) -> str:
