@@ -25,7 +25,9 @@ _ARCHITECTURES = {
 _KNOWN = frozenset(
     "386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x wasm".split()
 )
-_SYSTEMS = frozenset("aix android darwin dragonfly freebsd illumos linux netbsd openbsd solaris windows wasip1".split())
+_SYSTEMS = frozenset(
+    "aix android darwin dragonfly freebsd illumos linux netbsd openbsd solaris windows wasip1".split()
+)
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
