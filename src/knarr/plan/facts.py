@@ -29,7 +29,7 @@ class CgroupV2(Record):
 
 class SubIds(Record):
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody calls
 
 
 class HostFacts(Record):

@@ -1,0 +1,272 @@
+"""Where a container lives in the cgroup hierarchies, and the steps that make, join and remove that place.
+
+A *foreground* container lives below the caller's own cgroup, so that a limit on the caller limits it:
+`<own>/knarr-ID`. Of v1 hierarchies only those are entered that carry a limit or are used to look at the container:
+in the others it simply stays where its caller is. A *detached* one must not keep its caller's cgroups alive:
+`/knarr/ID` in every hierarchy. A path in the spec wins: absolute from the hierarchy's root, relative from the caller's.
+
+Version 2 has the rule that a cgroup with processes in it cannot give controllers to its children, and the caller's
+own cgroup has the caller in it. So, for a foreground container:
+ - caller at the root of the hierarchy: the rule does not hold there; a child, controllers are given to it;
+ - no limit asked: a child without controllers. The caller's limits hold for it, kill and freeze work;
+ - a limit asked, as root: a *sibling* of the caller's cgroup, which has the same controllers without asking.
+   Every limit above the caller still holds. (Moving the caller away into a leaf is not ours to do: others may
+   share its cgroup.)
+ - a limit asked, as a user: a child, and giving it controllers is tried. Where it fails each limit warns.
+"""
+
+from __future__ import annotations
+
+from knarr.errors import UsageError
+from knarr.oci.spec import Resources
+from knarr.plan.step import Step
+from knarr.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from knarr.plan.facts import HostFacts
+
+# v1 controllers a container is looked at or stopped through.
+USED = frozenset(("memory", "cpuacct", "pids", "freezer", "devices"))
+# v2 controllers a detached container gets for its statistics even if nothing is limited.
+WATCHED = ("cpu", "io", "memory", "pids")
+NO_RESOURCES = Resources()
+
+
+class V1Place(Record):
+    """The container's cgroup in one v1 hierarchy. `parents` are directories above it that may have to be made."""
+
+    controllers: tuple[str, ...]
+    directory: str
+    parents: tuple[str, ...] = ()
+
+
+class CgroupPlacement(Record):
+    """Absolute paths. Empty when the caller may make no cgroup at all. Survives on disk beside the container."""
+
+    v1: tuple[V1Place, ...] = ()
+    v2: str = ""
+    v2_parents: tuple[str, ...] = ()
+    v2_controllers: tuple[
+        str, ...
+    ] = ()  # that the container's v2 cgroup has, or will have if `v2_give` succeeds
+    v2_give: tuple[
+        str, ...
+    ] = ()  # directories, from the top, whose children are to be given `v2_controllers`
+    certain: bool = True  # False: giving the controllers may be refused, limits are then only tried
+    devices: bool = True  # device rules can be applied
+
+    def path_of(self, controllers: tuple[str, ...]) -> str:
+        """The directory in the v1 hierarchy with exactly these controllers, or ""."""
+        return next((p.directory for p in self.v1 if p.controllers == controllers), "")
+
+    def v1_of(self, controller: str) -> str:
+        return next((p.directory for p in self.v1 if controller in p.controllers), "")
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """All of the container's cgroups, v2 first."""
+        return (*((self.v2,) if self.v2 else ()), *(p.directory for p in self.v1))
+
+    @property
+    def main(self) -> str:
+        """The one to list and kill processes in, or ""."""
+        return (
+            self.v2
+            or self.v1_of("freezer")
+            or self.v1_of("pids")
+            or (self.v1[0].directory if self.v1 else "")
+        )
+
+    @property
+    def procs_file(self) -> str:
+        return f"{self.main}/cgroup.procs" if self.main else ""
+
+    @property
+    def freezer_file(self) -> str:
+        """v1: write FROZEN or THAWED. v2: write 1 or 0. On a hybrid machine either works; v2's is taken."""
+        if self.v2:
+            return f"{self.v2}/cgroup.freeze"
+        freezer = self.v1_of("freezer")
+        return f"{freezer}/freezer.state" if freezer else ""
+
+    @property
+    def oom_file(self) -> str:
+        """The file with an `oom_kill N` line."""
+        memory = self.v1_of("memory")
+        if memory:
+            return f"{memory}/memory.oom_control"
+        return f"{self.v2}/memory.events" if self.v2 and "memory" in self.v2_controllers else ""
+
+
+def placement(
+    facts: HostFacts,
+    container_id: str,
+    *,
+    path: str = "",
+    foreground: bool = False,
+    resources: Resources = NO_RESOURCES,
+) -> CgroupPlacement:
+    """Where the container goes. `path` is the spec's `linux.cgroupsPath`.
+
+    Raises `UsageError` for a path that climbs (`..`).
+    """
+    if ".." in path.split("/"):
+        raise UsageError(f"linux.cgroupsPath: {path!r} climbs out of its place")
+    needed = controllers_needed(resources)
+    v1: list[V1Place] = []
+    if not facts.rootless:  # v1 is never safely delegated to users
+        for hierarchy in facts.cgroups_v1:
+            if foreground and not path and not any(c in USED or c in needed for c in hierarchy.controllers):
+                continue
+            base, below = _place(container_id, path, foreground, hierarchy.own)
+            directory, parents = _directories(hierarchy.mount, base, below)
+            v1.append(V1Place(hierarchy.controllers, directory, parents))
+    on_v1 = {c for place in v1 for c in place.controllers}
+    return _with_v2(facts, container_id, path, foreground, needed - on_v1, tuple(v1))
+
+
+def _with_v2(
+    facts: HostFacts,
+    container_id: str,
+    path: str,
+    foreground: bool,
+    needed: frozenset[str],
+    v1: tuple[V1Place, ...],
+) -> CgroupPlacement:
+    v2 = facts.cgroup_v2
+    devices = not facts.rootless
+    if v2 is None or (facts.rootless and not v2.own_writable):
+        return CgroupPlacement(v1, devices=devices)
+    if facts.rootless and not path.startswith("/"):
+        foreground = True  # a user has no place at the root of the hierarchy
+    base, below = _place(container_id, path, foreground, v2.own)
+    at_root = base == "/"
+    available = v2.controllers if at_root else v2.own_controllers
+    wanted = needed if foreground and not path else needed.union(WATCHED)
+    controllers = tuple(c for c in available if c in wanted)
+    if foreground and not path and not at_root and controllers and not facts.rootless:
+        base = base.rpartition("/")[0] or "/"
+        directory, parents = _directories(v2.mount, base, below)
+        return CgroupPlacement(v1, directory, parents, controllers, (), True, devices)
+    directory, parents = _directories(v2.mount, base, below)
+    give: tuple[str, ...] = (_join(v2.mount, base), *parents) if controllers else ()
+    return CgroupPlacement(v1, directory, parents, controllers, give, at_root, devices)
+
+
+def _place(container_id: str, path: str, foreground: bool, own: str) -> tuple[str, str]:
+    """(cgroup that is there, path to make below it), from the hierarchy's root."""
+    if path:
+        return ("/" if path.startswith("/") else own), path.strip("/")
+    if foreground:
+        return own, f"knarr-{container_id}"
+    return "/", f"knarr/{container_id}"
+
+
+def _directories(mount: str, base: str, below: str) -> tuple[str, tuple[str, ...]]:
+    at = _join(mount, base)
+    made: list[str] = []
+    for name in below.split("/"):
+        at = f"{at}/{name}"
+        made.append(at)
+    return at, tuple(made[:-1])
+
+
+def _join(mount: str, path: str) -> str:
+    return mount if path == "/" else mount + path
+
+
+def controllers_needed(resources: Resources) -> frozenset[str]:
+    """Controllers, by their names in both versions, that the asked limits need."""
+    r = resources
+    needed: set[str] = set()
+    if r.memory and any(v is not None for v in (r.memory.limit, r.memory.reservation, r.memory.swap)):
+        needed.add("memory")
+    if r.memory and (r.memory.swappiness is not None or r.memory.disable_oom_killer):
+        needed.add("memory")
+    if r.cpu:
+        if r.cpu.cpus or r.cpu.mems:
+            needed.add("cpuset")
+        if any(v is not None for v in (r.cpu.shares, r.cpu.quota, r.cpu.period, r.cpu.burst, r.cpu.idle)):
+            needed.add("cpu")
+        if r.cpu.realtime_runtime is not None or r.cpu.realtime_period is not None:
+            needed.add("cpu")
+    if r.pids and r.pids.limit is not None:
+        needed.add("pids")
+    if r.block_io and any(r.block_io):
+        needed.update(("blkio", "io"))
+    if r.hugepage_limits:
+        needed.add("hugetlb")
+    if r.network:
+        if r.network.class_id is not None:
+            needed.add("net_cls")
+        if r.network.priorities:
+            needed.add("net_prio")
+    if r.rdma:
+        needed.add("rdma")
+    needed.update(key.partition(".")[0] for key in r.unified)
+    return frozenset(needed)
+
+
+ORIGIN = "linux.cgroupsPath"
+
+
+def make_steps(place: CgroupPlacement) -> Iterator[Step]:
+    """Directories, from the top, with what a child must be given before it can be used."""
+    for v1 in place.v1:
+        chain = (*v1.parents, v1.directory)
+        if "cpuset" in v1.controllers:
+            # A new cpuset is empty and takes no process, unless its parent says that it copies its own.
+            yield Step("write", (f"{chain[0].rpartition('/')[0]}/cgroup.clone_children", "1"), ORIGIN)
+        for directory in chain:
+            yield Step("mkdir", (directory, "755"), ORIGIN)
+    if not place.v2:
+        return
+    give = " ".join(f"+{c}" for c in place.v2_controllers)
+    above = place.v2_give[:1]
+    for directory in above:
+        yield Step("write", (f"{directory}/cgroup.subtree_control", give), ORIGIN, optional=True)
+    for directory in place.v2_parents:
+        yield Step("mkdir", (directory, "755"), ORIGIN)
+        if directory in place.v2_give:
+            yield Step("write", (f"{directory}/cgroup.subtree_control", give), ORIGIN, optional=True)
+    yield Step("mkdir", (place.v2, "755"), ORIGIN)
+
+
+def join_steps(place: CgroupPlacement) -> Iterator[Step]:
+    """The setter enters the v1 cgroups itself, its child is born in them. Writing a pid to `cgroup.procs` would wait
+    for an RCU grace period (9 ms for four hierarchies); a single thread that writes 0 to `tasks` does not."""
+    for v1 in place.v1:
+        yield Step("write", (f"{v1.directory}/tasks", "0"), ORIGIN)
+    if place.v2:
+        yield Step("cgroup-v2", (place.v2,), ORIGIN)
+
+
+def teardown_steps(place: CgroupPlacement) -> Iterator[Step]:
+    """Kills what is left, then removes the container's cgroups. What was made above them stays:
+    another container may be about to use it."""
+    if place.main:
+        yield Step("cgroup-kill", (place.main,), ORIGIN)
+    for directory in place.directories:
+        yield Step("rmdir", (directory,), ORIGIN, optional=True)
+
+
+def resource_steps(
+    resources: Resources, place: CgroupPlacement, facts: HostFacts, warnings: list[str]
+) -> tuple[list[Step], list[Step]]:
+    """(steps before the setter enters, steps once the container's process exists).
+
+    The number of processes is limited last: the setter itself is one of them until then.
+    A limit that no controller can hold is a warning that names it and what would mend it.
+    """
+    before: list[Step] = []
+    if resources == NO_RESOURCES:
+        return before, []
+    from knarr.plan.cgroup_limits import limit_steps  # most containers have no limits
+
+    limits = limit_steps(resources, place, facts, warnings)
+    after = [step for step in limits if step.args[0].endswith("/pids.max")]
+    before = [step for step in limits if not step.args[0].endswith("/pids.max")]
+    return before, after

@@ -1,0 +1,161 @@
+"""The process inside: limits, identity, capabilities, environment (config.md, Process)."""
+
+from __future__ import annotations
+
+from knarr.errors import UsageError
+from knarr.plan.capabilities import SYS_RESOURCE, cap_masks
+from knarr.plan.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from knarr.oci.spec import Process, Seccomp
+    from knarr.plan.facts import HostFacts
+
+RLIMITS = frozenset(
+    ("AS", "CORE", "CPU", "DATA", "FSIZE", "LOCKS", "MEMLOCK", "MSGQUEUE", "NICE", "NOFILE", "NPROC",
+     "RSS", "RTPRIO", "RTTIME", "SIGPENDING", "STACK")
+)  # fmt: skip
+INFINITY = (1 << 64) - 1
+POLICIES = {
+    "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
+    "SCHED_DEADLINE": 6,
+}  # fmt: skip
+POLICY_FLAGS = {
+    "SCHED_FLAG_RESET_ON_FORK": 0x01, "SCHED_FLAG_RECLAIM": 0x02, "SCHED_FLAG_DL_OVERRUN": 0x04,
+    "SCHED_FLAG_KEEP_POLICY": 0x08, "SCHED_FLAG_KEEP_PARAMS": 0x10, "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
+    "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
+}  # fmt: skip
+IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+
+
+def rlimit_steps(process: Process, facts: HostFacts, in_userns: bool, warnings: list[str]) -> Iterator[Step]:
+    """Without CAP_SYS_RESOURCE in the initial user namespace a hard limit cannot be raised: what is above
+    the present one is cut to it and said so; a limit that still fails is only a warning."""
+    may_raise = facts.has_cap(SYS_RESOURCE) and facts.initial_userns and not in_userns
+    seen: set[str] = set()
+    for i, limit in enumerate(process.rlimits):
+        origin = f"process.rlimits[{i}]"
+        name = limit.type.removeprefix("RLIMIT_")
+        if name not in RLIMITS or name == limit.type:
+            raise UsageError(f"{origin}.type: unknown limit {limit.type!r}")
+        if name in seen:
+            raise UsageError(f"{origin}.type: a second {limit.type}")
+        seen.add(name)
+        hard, soft = _rlimit(limit.hard, f"{origin}.hard"), _rlimit(limit.soft, f"{origin}.soft")
+        if soft > hard:
+            raise UsageError(f"{origin}.soft: {limit.soft} is above the hard limit {limit.hard}")
+        if name == "NOFILE" and not may_raise and hard > facts.nofile_hard:
+            warnings.append(
+                f"{origin}: {limit.type} {limit.hard} lowered to {facts.nofile_hard}: raising it needs CAP_SYS_RESOURCE"
+            )
+            hard = facts.nofile_hard
+            soft = min(soft, hard)
+        shown = [("-1" if v == INFINITY else str(v)) for v in (soft, hard)]
+        yield Step("rlimit", (name.lower(), *shown), origin, optional=not may_raise)
+
+
+def _rlimit(value: int, origin: str) -> int:
+    if value == -1:
+        return INFINITY
+    if not 0 <= value <= INFINITY:
+        raise UsageError(f"{origin}: {value} is not a limit")
+    return value
+
+
+def oom_step(process: Process, facts: HostFacts) -> Iterator[Step]:
+    """Written from outside, with the caller's rights: inside a user namespace nobody may lower it."""
+    score = process.oom_score_adj
+    if score is None:
+        return
+    if not -1000 <= score <= 1000:
+        raise UsageError(f"process.oomScoreAdj: {score} is not between -1000 and 1000")
+    optional = not (facts.has_cap(SYS_RESOURCE) and facts.initial_userns)
+    yield Step("write-child", ("oom_score_adj", str(score)), "process.oomScoreAdj", optional)
+
+
+def scheduling_steps(process: Process) -> Iterator[Step]:
+    if s := process.scheduler:
+        if s.policy not in POLICIES:
+            raise UsageError(f"process.scheduler.policy: unknown policy {s.policy!r}")
+        flags = 0
+        for i, flag in enumerate(s.flags):
+            if flag not in POLICY_FLAGS:
+                raise UsageError(f"process.scheduler.flags[{i}]: unknown flag {flag!r}")
+            flags |= POLICY_FLAGS[flag]
+        numbers = (POLICIES[s.policy], flags, s.nice, s.priority, s.runtime, s.deadline, s.period)
+        yield Step("scheduler", tuple(str(n or 0) for n in numbers), "process.scheduler")
+    if io := process.io_priority:
+        if io.class_ not in IO_CLASSES:
+            raise UsageError(f"process.ioPriority.class: unknown class {io.class_!r}")
+        if not 0 <= io.priority <= 7:
+            raise UsageError(f"process.ioPriority.priority: {io.priority} is not between 0 and 7")
+        yield Step("ioprio", (str(IO_CLASSES[io.class_]), str(io.priority)), "process.ioPriority")
+
+
+def identity_steps(
+    process: Process,
+    filter_step: Step | None,
+    available: int,
+    groups_denied: bool,
+    warnings: list[str],
+) -> Iterator[Step]:
+    """From root of the container to the process that was asked for; each step takes away a right the one before needed."""
+    bounding, effective, permitted, inheritable, ambient, lost = cap_masks(process.capabilities, available)
+    warnings += lost
+    if filter_step and not process.no_new_privileges:
+        # Loading a filter without no_new_privs needs CAP_SYS_ADMIN: it must come before the capabilities go.
+        yield filter_step
+    # Needs CAP_SETPCAP.
+    yield Step("bounding", (f"{bounding:#x}",), "process.capabilities.bounding")
+    # Needs CAP_SETUID and CAP_SETGID; the executor keeps the permitted set across it.
+    yield _user_step(process, groups_denied, warnings)
+    masks = tuple(f"{mask:#x}" for mask in (effective, permitted, inheritable, ambient))
+    yield Step("caps", masks, "process.capabilities")
+    if process.no_new_privileges:
+        # After the identity change, and before the filter, which it lets an unprivileged process load.
+        yield Step("no-new-privs", (), "process.noNewPrivileges")
+        if filter_step:
+            yield filter_step
+
+
+def _user_step(process: Process, groups_denied: bool, warnings: list[str]) -> Step:
+    user = process.user
+    for name, number in (
+        ("uid", user.uid),
+        ("gid", user.gid),
+        *(("additionalGids", g) for g in user.additional_gids),
+    ):
+        if not 0 <= number < 0xFFFFFFFF:
+            raise UsageError(f"process.user.{name}: {number} is not an id")
+    umask = 0o022 if user.umask is None else user.umask
+    if not 0 <= umask <= 0o777:
+        raise UsageError(f"process.user.umask: {umask:o} is not a file mode mask")
+    groups: tuple[str, ...] = tuple(map(str, user.additional_gids))
+    if groups and groups_denied:
+        warnings.append("process.user.additionalGids: left out: with a single mapped id groups cannot be set")
+        groups = ()
+    return Step("user", (str(user.uid), str(user.gid), f"{umask:04o}", *groups), "process.user")
+
+
+def available_caps(facts: HostFacts, in_userns: bool) -> int:
+    """A process that has just entered a user namespace has every capability in it."""
+    return (1 << facts.last_cap + 1) - 1 if in_userns else facts.capabilities
+
+
+def seccomp_step(seccomp: Seccomp, arch: str, listener_fd: int) -> Step:
+    from knarr.plan.seccomp import compile_filter, filter_flags  # not for --privileged
+
+    args = (f"{filter_flags(seccomp):#x}", compile_filter(seccomp, arch).hex())
+    return Step("seccomp", (*args, str(listener_fd)) if listener_fd >= 0 else args, "linux.seccomp")
+
+
+def program_steps(process: Process) -> Iterator[Step]:
+    if not process.args:
+        raise UsageError("process.args: is empty: no command to run")
+    for i, pair in enumerate(process.env):
+        if "=" not in pair or pair[0] == "=":
+            raise UsageError(f"process.env[{i}]: {pair!r} is not NAME=value")
+    yield Step("env", process.env, "process.env")
+    yield Step("exec", process.args, "process.args")

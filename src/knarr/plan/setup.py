@@ -1,0 +1,219 @@
+"""container_plan: a container's whole set-up, in order. Read this file first; the details are in its siblings.
+
+Processes S and C are those of docs/plan.md: S sets up from the host's side, C becomes the container.
+"""
+
+from __future__ import annotations
+
+from knarr.errors import UsageError
+from knarr.plan import cgroup as cg
+from knarr.plan.devices import device_steps
+from knarr.plan.idmap import denies_setgroups, idmap_steps
+from knarr.plan.mounts import in_root, mount_steps
+from knarr.plan.namespaces import clone_kinds, join_steps, read_namespaces, time_steps
+from knarr.plan.process import (
+    available_caps,
+    identity_steps,
+    oom_step,
+    program_steps,
+    rlimit_steps,
+    scheduling_steps,
+    seccomp_step,
+)
+from knarr.plan.rootfs import Rootfs, enter_root_steps, guard_steps, rootfs_steps
+from knarr.plan.step import Step
+from knarr.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from knarr.oci.spec import Process, Spec
+    from knarr.plan.cgroup import CgroupPlacement
+    from knarr.plan.facts import HostFacts
+    from knarr.plan.namespaces import Namespaces
+
+SIGKILL = 9
+
+
+class Setting(Record):
+    """What a plan needs that is not in the spec: where this container is on this machine. -1 is no descriptor."""
+
+    rootfs: Rootfs | None = None  # None: the spec's root.path is a directory
+    cgroup: CgroupPlacement | None = None
+    bundle: str = ""  # relative paths of the spec start here
+    network_host_steps: tuple[Step, ...] = ()  # S, once C exists
+    network_child_steps: tuple[Step, ...] = ()  # C, in its namespaces
+    pauses: tuple[str, ...] = ()  # labels: S reports and waits, once C exists
+    console_fd: int = -1  # socket that takes the terminal's master
+    stdio: tuple[str, str, str] | None = None  # descriptor numbers, "-" leaves one
+    keyring: str = ""  # name of a session keyring of its own
+    init_reaper: bool = False
+    pdeathsig: bool = False  # C dies with the process that started S
+    wait_fd: int = -1
+    fifo_fd: int = -1
+    seccomp_fd: int = -1  # socket that takes the notify descriptor
+    preserve_fds: int = 0  # descriptors 3 … that the workload keeps
+    no_pivot: bool = False
+
+
+class Plan(Record):
+    """Warnings are lines for the user: what was asked and will not be so."""
+
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def container_plan(spec: Spec, facts: HostFacts, where: Setting = Setting()) -> Plan:
+    """Compiles a spec for this machine. Raises `UsageError` naming the field that is wrong."""
+    process, ns = checked_process(spec), read_namespaces(spec.linux)
+    in_userns, warnings, steps = ns.own("user"), list[str](), list[Step]()
+    place = where.cgroup or cg.CgroupPlacement()
+    limits, last_limits = cg.resource_steps(spec.linux.resources, place, facts, warnings)
+    seccomp = spec.linux.seccomp and seccomp_step(spec.linux.seccomp, facts.arch, where.seccomp_fd)
+    groups_denied = "user" in ns.new and denies_setgroups(spec.linux, facts)
+    add = steps.extend
+
+    # S, on the host, alone.
+    add(cg.make_steps(place))  # before its limits, which are files in it
+    add(limits)  # before anything runs in it
+    add(cg.join_steps(place))  # while S still sees the host's files and has its rights; C is born inside
+    add(join_steps(ns, facts))  # before clone: a pid namespace is only entered by children
+    add(time_steps(ns, spec.linux, in_child=False))  # likewise, and its offsets freeze with the first child
+    add((Step("clone", (clone_kinds(ns),), "linux.namespaces"),))
+    # S, with C waiting.
+    add(
+        idmap_steps(spec.linux, facts) if "user" in ns.new else ()
+    )  # before C does anything: it is nobody until then
+    add(oom_step(process, facts))  # with S's rights, before C can allocate much
+    add(last_limits)  # the number of processes: S counted as one of them at clone
+    add(where.network_host_steps)  # the namespace exists; C is to find its interface
+    add(Step("pause", (label,), "setting.pauses") for label in where.pauses)  # hooks: see everything above
+    add((Step("enter", (), "linux.namespaces"),))
+    # C, in its namespaces, with the host's root filesystem.
+    add(_become_steps(where, in_userns))  # before anything that needs rights in them
+    add(
+        (Step("unshare", ("cgroup",), "linux.namespaces"),) if "cgroup" in ns.new else ()
+    )  # C is where it stays
+    add(time_steps(ns, spec.linux, in_child=True))
+    add(_name_steps(spec, ns))
+    add(where.network_child_steps)  # before sysctls, which name its interfaces
+    add(_label_steps(process, facts, warnings))  # through the host's /proc, which an image cannot forge
+    add(rootfs_steps(spec, where.rootfs, ns, where.bundle))  # before everything that lies in it
+    add(mount_steps(spec, ns, where.cgroup, facts, where.bundle))  # before devices: /dev is one of them
+    add(device_steps(spec, ns, facts))  # before masks: they are made of /dev/null
+    add(_sysctl_steps(spec, ns))  # before /proc/sys becomes read-only
+    add(_working_directory(process))  # before the root becomes read-only
+    add(
+        _console_steps(process, where)
+    )  # needs the container's devpts; before the host's /dev is out of sight
+    add(guard_steps(spec))  # after everything that writes there
+    add(enter_root_steps(spec, ns, where.no_pivot))  # the host's files are gone from here on
+    # C, in its root: from root to the process asked for.
+    add((Step("stdio", where.stdio, "setting.stdio"),) if where.stdio else ())
+    add(scheduling_steps(process))  # needs CAP_SYS_NICE
+    add(_personality_steps(spec))
+    add(
+        (Step("chdir", (process.cwd,), "process.cwd"),)
+    )  # with root's rights: the user may not pass its parents
+    add(rlimit_steps(process, facts, in_userns, warnings))  # late: they would limit the set-up too
+    add(identity_steps(process, seccomp, available_caps(facts, in_userns), groups_denied, warnings))
+    add(_last_steps(where))  # with no more rights than the workload
+    add(program_steps(process))
+    return Plan(tuple(steps), tuple(warnings))
+
+
+def checked_process(spec: Spec) -> Process:
+    """The kernel would notice these too, but not say which field."""
+    process = spec.process
+    if process is None:
+        raise UsageError("process: is required to start a container")
+    if not process.cwd.startswith("/"):
+        raise UsageError(f"process.cwd: {process.cwd!r} is not absolute")
+    return process
+
+
+def _become_steps(where: Setting, in_userns: bool) -> Iterator[Step]:
+    if in_userns:
+        yield Step("become-root", (), "linux.namespaces")
+    if where.pdeathsig:
+        yield Step(
+            "pdeathsig", (str(SIGKILL),), "setting.pdeathsig"
+        )  # a change of identity clears it: after become-root
+    yield Step("new-session", (), "process")
+    if where.keyring:
+        yield Step("keyring", (where.keyring,), "process")
+
+
+def _name_steps(spec: Spec, ns: Namespaces) -> Iterator[Step]:
+    for op, name in (("hostname", spec.hostname), ("domainname", spec.domainname)):
+        if name:
+            if not ns.own("uts"):
+                raise UsageError(
+                    f"{op}: needs a uts namespace in linux.namespaces, else it would rename the host"
+                )
+            if len(name) > 64:
+                raise UsageError(f"{op}: {name!r} is longer than 64 characters")
+            yield Step(op, (name,), op)
+
+
+def _label_steps(process: Process, facts: HostFacts, warnings: list[str]) -> Iterator[Step]:
+    for kind, label, present, field in (
+        ("apparmor", process.apparmor_profile, facts.apparmor, "apparmorProfile"),
+        ("selinux", process.selinux_label, facts.selinux, "selinuxLabel"),
+    ):
+        if label and present:
+            yield Step("label", (kind, label), f"process.{field}")
+        elif label and label != "unconfined":
+            warnings.append(f"process.{field}: {label} not applied: this kernel does not have {kind} enabled")
+
+
+def _sysctl_steps(spec: Spec, ns: Namespaces) -> Iterator[Step]:
+    if not spec.linux.sysctl:
+        return
+    from knarr.plan.sysctl import sysctl_steps  # few containers set any
+
+    yield from sysctl_steps(spec.linux.sysctl, ns)
+
+
+def _working_directory(process: Process) -> Iterator[Step]:
+    if process.cwd != "/":
+        yield Step("make-dir", (in_root(process.cwd, "process.cwd"), "755", "0", "0"), "process.cwd")
+
+
+def _console_steps(process: Process, where: Setting) -> Iterator[Step]:
+    if not process.terminal:
+        return
+    if where.console_fd < 0:
+        raise UsageError("process.terminal: there is no console socket to send the terminal to")
+    size = process.console_size
+    rows, columns = (size.height, size.width) if size else (0, 0)
+    yield Step("console", (str(where.console_fd), str(rows), str(columns), "1"), "process.terminal")
+
+
+PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
+
+
+def _personality_steps(spec: Spec) -> Iterator[Step]:
+    asked = spec.linux.personality
+    if asked is None:
+        return
+    if asked.domain not in PERSONALITIES:
+        raise UsageError(
+            f"linux.personality.domain: unknown domain {asked.domain!r}", hint="LINUX or LINUX32"
+        )
+    if asked.flags:
+        raise UsageError("linux.personality.flags: none is defined")
+    yield Step("personality", (f"{PERSONALITIES[asked.domain]:#x}",), "linux.personality")
+
+
+def _last_steps(where: Setting) -> Iterator[Step]:
+    if where.pdeathsig:
+        yield Step("pdeathsig", (str(SIGKILL),), "setting.pdeathsig")  # the change of user cleared it
+    if where.init_reaper:
+        yield Step("reap", (), "setting.init_reaper")  # process 1 then is as confined as what it reaps
+    yield Step("close-fds", (str(3 + where.preserve_fds),), "process")
+    if where.wait_fd >= 0:
+        yield Step("wait", (str(where.wait_fd),), "setting.wait_fd")
+    if where.fifo_fd >= 0:
+        yield Step("wait-fifo", (str(where.fifo_fd),), "setting.fifo_fd")
