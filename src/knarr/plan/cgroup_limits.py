@@ -12,7 +12,6 @@ from knarr.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-
     from knarr.oci.spec import BlockIO, Cpu, Memory, NetworkClass, Resources
     from knarr.plan.cgroup import CgroupPlacement
     from knarr.plan.facts import HostFacts
@@ -97,7 +96,7 @@ def _memory(out: _Compiler, m: Memory) -> None:
             raise UsageError(f"{ORIGIN}.memory.{field}: {value} is neither bytes nor -1 for unlimited")
     if m.limit and m.limit > 0 and m.swap and 0 < m.swap < m.limit:
         raise UsageError(
-            f"{ORIGIN}.memory.swap: {m.swap} is memory and swap together, and below memory.limit {m.limit}"
+            f"{ORIGIN}.memory.swap: {m.swap}, memory and swap together, is below memory.limit {m.limit}"
         )
     home = out.home("memory", "memory")
     if not (home.v1 or home.v2):

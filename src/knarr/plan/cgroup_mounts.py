@@ -2,7 +2,7 @@
 
 v2: the unified hierarchy. With a cgroup namespace its root is the container's own cgroup. Without one the host's whole
 tree shows, as `/proc/self/cgroup` then names paths in it.
-v1 and hybrid: a tmpfs with one bind per hierarchy, each of the container's own cgroup, so that nothing above it shows;
+v1 and hybrid: a tmpfs with one bind per hierarchy that the container has a cgroup in, so that nothing above it shows;
 links for hierarchies with several controllers (`cpu -> cpu,cpuacct`).
 """
 
@@ -34,20 +34,18 @@ def cgroup_mount_steps(
         yield from _unified(target, attr, origin, ns, facts)
         return
     # Writable until the links are made; then read-only if that was asked.
-    data = "mode=755" if "mnt" in ns.new else ""
-    yield Step("mount", ("tmpfs", "cgroup", target, f"{attr & ~RDONLY:#x}", data), origin)
-    for hierarchy in facts.cgroups_v1:
-        name = hierarchy.mount.rpartition("/")[2]
-        source = (cgroup and cgroup.path_of(hierarchy.controllers)) or _joined(hierarchy.mount, hierarchy.own)
-        yield _bind(source, f"{target}/{name}", attr, origin)
-        for controller in hierarchy.controllers:
+    yield Step("mount", ("tmpfs", "cgroup", target, f"{attr & ~RDONLY:#x}", "mode=755"), origin)
+    for place in cgroup.v1 if cgroup else ():
+        name = next(
+            h.mount.rpartition("/")[2] for h in facts.cgroups_v1 if h.controllers == place.controllers
+        )
+        yield _bind(place.directory, f"{target}/{name}", attr, origin)
+        for controller in place.controllers:
             controller = controller.removeprefix("name=")
             if controller != name:
                 yield Step("make-link", (f"{target}/{controller}", name), origin)
-    if facts.cgroup_v2:
-        v2 = facts.cgroup_v2
-        source = (cgroup and cgroup.v2) or _joined(v2.mount, v2.own)
-        yield _bind(source, f"{target}/unified", attr, origin)
+    if cgroup and cgroup.v2:
+        yield _bind(cgroup.v2, f"{target}/unified", attr, origin)
     if attr & RDONLY:
         yield Step("remount", (target, f"{RDONLY:#x}", "0x0", "0"), origin)
 
@@ -63,7 +61,3 @@ def _unified(target: str, attr: int, origin: str, ns: Namespaces, facts: HostFac
 
 def _bind(source: str, target: str, attr: int, origin: str) -> Step:
     return Step("bind", (source, target, "dir", "0", f"{attr:#x}", "0x0", "0x0", "0x0", "0x0"), origin)
-
-
-def _joined(mount: str, path: str) -> str:
-    return mount if path == "/" else mount + path

@@ -1,6 +1,6 @@
 """What a container has when nobody says otherwise: mounts, devices, capabilities, guarded paths, namespaces.
 
-They are docker's, because images and habits expect them. Every function is pure; the engine puts the parts into a `Spec`.
+They are docker's, because images and habits expect them. The engine puts the parts into a `Spec`.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def mounts(
 
 
 def _devpts(userns: bool, gids: Sequence[IdMap]) -> tuple[str, ...]:
-    """Terminals belong to the group tty, 5, unless nobody in here can be that group: the kernel then refuses the mount."""
+    """Terminals belong to the group tty, 5, unless that group is not mapped in here: the kernel then refuses the mount."""
     options = ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620")
     tty_mapped = not userns or any(m.container_id <= 5 < m.container_id + m.size for m in gids)
     return (*options, "gid=5") if tty_mapped else options
@@ -133,7 +133,7 @@ def _devpts(userns: bool, gids: Sequence[IdMap]) -> tuple[str, ...]:
 
 def user_maps(facts: HostFacts) -> tuple[tuple[IdMap, ...], tuple[IdMap, ...], str]:
     """(uid maps, gid maps, what it costs). The caller is root inside; the others are the caller's subordinate ids.
-    Without those, or without the helpers that may map them, only root exists: the third value then says so in one line."""
+    Without those, or without the helpers that may map them, only root exists: the third value says so in one line."""
     if facts.euid == 0:
         whole = (IdMap(0, 0, 0xFFFFFFFF),)
         return whole, whole, ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from knarr.errors import UsageError
 from knarr.plan.idmap import check_maps, map_triples
-from knarr.plan.mount_options import NODEV, NOEXEC, NOSUID, RDONLY, read_options
+from knarr.plan.mount_options import RDONLY, read_options
 from knarr.plan.step import Step
 
 TYPE_CHECKING = False
@@ -121,7 +121,7 @@ def _remount(target: str, options: Options, origin: str) -> Step:
 
 
 def in_root(path: str, origin: str) -> str:
-    """A path inside the container: absolute, without doubled slashes. `..` is the executor's to resolve, beneath the root."""
+    """A path inside the container: absolute, without doubled slashes. `..` is the executor's to resolve."""
     if not path:
         raise UsageError(f"{origin}: is empty")
     if path[0] != "/":
@@ -137,6 +137,3 @@ def host_path(path: str, bundle: str) -> str:
     if path[:1] == "/" or not bundle:
         return path
     return f"{bundle.rstrip('/')}/{path}"
-
-
-SAFE = NOSUID | NODEV | NOEXEC

@@ -79,7 +79,7 @@ def clone_kinds(ns: Namespaces) -> str:
 
 def time_steps(ns: Namespaces, linux: Linux, *, in_child: bool) -> Iterator[Step]:
     """A time namespace is entered by the next fork (or, since Linux 6.1, exec) after unshare, and its offsets
-    can be written until then. Inside a new user namespace only the child has the right to; otherwise the setter does it."""
+    can be written until then. In a new user namespace only the child has the right to; else the setter does it."""
     if "time" not in ns.new or in_child != ("user" in ns.new):
         return
     yield Step("unshare", ("time",), "linux.namespaces")

@@ -101,7 +101,7 @@ def identity_steps(
     groups_denied: bool,
     warnings: list[str],
 ) -> Iterator[Step]:
-    """From root of the container to the process that was asked for; each step takes away a right the one before needed."""
+    """From root of the container to the process asked for; each step takes away a right the one before needed."""
     bounding, effective, permitted, inheritable, ambient, lost = cap_masks(process.capabilities, available)
     warnings += lost
     if filter_step and not process.no_new_privileges:

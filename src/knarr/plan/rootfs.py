@@ -63,7 +63,7 @@ def _propagation(spec: Spec, default: int) -> int:
         return default
     if name not in PROPAGATION:
         raise UsageError(
-            f"linux.rootfsPropagation: unknown propagation {name!r}", hint=f"one of {' '.join(PROPAGATION)}"
+            f"linux.rootfsPropagation: unknown value {name!r}", hint=f"one of {' '.join(PROPAGATION)}"
         )
     return PROPAGATION[name]
 

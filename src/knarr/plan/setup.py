@@ -64,7 +64,7 @@ class Plan(Record):
     warnings: tuple[str, ...] = ()
 
 
-def container_plan(spec: Spec, facts: HostFacts, where: Setting = Setting()) -> Plan:
+def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     """Compiles a spec for this machine. Raises `UsageError` naming the field that is wrong."""
     process, ns = checked_process(spec), read_namespaces(spec.linux)
     in_userns, warnings, steps = ns.own("user"), list[str](), list[Step]()
@@ -139,7 +139,7 @@ def _become_steps(where: Setting, in_userns: bool) -> Iterator[Step]:
     if where.pdeathsig:
         yield Step(
             "pdeathsig", (str(SIGKILL),), "setting.pdeathsig"
-        )  # a change of identity clears it: after become-root
+        )  # after become-root, which would clear it
     yield Step("new-session", (), "process")
     if where.keyring:
         yield Step("keyring", (where.keyring,), "process")

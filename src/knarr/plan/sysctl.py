@@ -28,7 +28,7 @@ def sysctl_steps(sysctls: Mapping[str, str], ns: Namespaces) -> Iterator[Step]:
             raise UsageError(f"{origin}: is not a parameter's name")
         if kind is None:
             raise UsageError(
-                f"{origin}: is the whole machine's, not a namespace's",
+                f"{origin}: is the whole machine's",
                 hint="set it on the host with sysctl(8)",
             )
         if not ns.own(kind):
