@@ -1,0 +1,60 @@
+# make demo | test | check | conformance | bench | native | clean
+# Each installs what it needs: Debian packages as root or with sudo, Python packages in .venv.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/ready
+NATIVE := src/knarr/_native/knarr-native
+
+# Every machine that runs containers, and the demo.
+RUNS := python3-venv gcc libc6-dev musl-tools iproute2 nftables uidmap slirp4netns busybox-static docker-registry curl ca-certificates
+# What tests compare with and start besides.
+TESTS := $(RUNS) util-linux procps passt fuse-overlayfs attr
+# Judges nobody here wrote.
+JUDGES := podman conmon crun runc skopeo umoci buildah golang-go
+PEERS := $(JUDGES) docker.io containerd netavark aardvark-dns containernetworking-plugins iptables
+
+TEST := tests/unit tests/native tests/contract tests/e2e
+JOBS := 2
+
+.PHONY: demo test check conformance bench native clean packages-run packages-test
+
+demo: packages-run $(READY)
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" demo/demo
+
+test: packages-test $(READY)
+	@$(PY) -m pytest -n $(JOBS) --dist loadgroup $(TEST)
+
+check: packages-test $(READY)
+	@$(PY) -m ruff format --check
+	@$(PY) -m ruff check
+	@$(PY) -m mypy
+	@$(PY) -m pytest -q tests/unit/test_layers.py
+	@$(PY) native/build.py --warnings --sanitize
+
+conformance: packages-test $(READY)
+	@tools/prepare packages $(JUDGES)
+	@$(PY) -m pytest tests/conformance
+
+bench: packages-test $(READY)
+	@$(PY) bench/all.py
+
+native:
+	@"$$(tools/prepare python)" native/build.py $(NATIVE)
+
+packages-run:
+	@tools/prepare packages $(RUNS)
+
+packages-test:
+	@tools/prepare packages $(TESTS)
+
+# The build hook compiles native/ into src/knarr/_native; the bytecode is written even where
+# PYTHONDONTWRITEBYTECODE is set, which would make every start compile all modules.
+$(READY): pyproject.toml hatch_build.py bin/knarr $(wildcard native/*)
+	@tools/prepare venv $(VENV) '[dev]'
+	@$(PY) -m compileall -q src
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist src/knarr/_native .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests bench demo -name __pycache__ -type d -prune -exec rm -rf {} +
