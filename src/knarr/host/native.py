@@ -11,16 +11,13 @@ import _socket
 import errno
 import fcntl
 import os
-import select
 
-from knarr.errors import CommandNotExecutable, CommandNotFound, HostError, KnarrError, StepFailed
-from knarr.plan.step import to_wire
+from knarr.errors import CommandNotExecutable, CommandNotFound, DataError, HostError, KnarrError, StepFailed
+from knarr.plan.step import MAGIC, VERSION, Step, to_wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-
-    from knarr.plan.step import Step
 
 REPORT_BYTES = 64 * 1024
 
@@ -73,7 +70,8 @@ def spawn(
     """Start a program; the pid of the child, which the caller waits for.
 
     `fds` says which descriptor the child finds under which number: {child's: ours}. 0, 1 and 2 are inherited
-    when they are not named; everything else is closed in it. Raises `HostError` when it cannot be started.
+    when they are not named; everything else is closed in it. No signal is blocked in it, none
+    that Python ignores is ignored; `session` makes it the leader of a new session. Raises `HostError`.
     """
     actions: list[tuple[int, ...]] = []
     moved: list[int] = []
@@ -94,6 +92,7 @@ def spawn(
             file_actions=actions,
             setsid=session,
             setsigdef=_DEFAULT_SIGNALS,
+            setsigmask=(),
         )
     except OSError as e:
         raise HostError(f"cannot start {argv[0]}: {strerror(e.errno or 0)}") from e
@@ -128,9 +127,8 @@ def execute_verbose(steps: Sequence[Step], *, pass_fds: Collection[int] = ()) ->
     plan = plan_fd(steps)
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     try:
-        free = [n for n in range(3, 5 + len(pass_fds)) if n not in pass_fds]
-        fds = {fd: fd for fd in pass_fds} | {free[0]: plan, free[1]: theirs.fileno()}
-        pid = spawn([program(), "init", str(free[0]), str(free[1]), "wait"], fds)
+        own = (plan, theirs.fileno())
+        pid = spawn([program(), "init", *map(str, own), "wait"], {fd: fd for fd in (*own, *pass_fds)})
         theirs.close()
         failed: KnarrError | None = None
         warnings = []
@@ -152,6 +150,110 @@ def execute_verbose(steps: Sequence[Step], *, pass_fds: Collection[int] = ()) ->
     if failed:
         raise failed
     return status, warnings
+
+
+def foreground(steps: Sequence[Step]) -> int:
+    """Execute a plan whose `exec` takes this process's place at the terminal; what it ended with (128 + signal).
+
+    It is a child of this process and dies with it (`pdeathsig` is the plan's). Signals that somebody sends to this
+    process go on to it; those of the terminal reach both anyway. Raises as `execute`.
+    """
+    import _signal
+
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _FORWARDED | {_signal.SIGCHLD})
+    plan = plan_fd(steps)
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
+        own = (plan, theirs.fileno())
+        pid = spawn([program(), "init", *map(str, own)], {fd: fd for fd in own})
+        theirs.close()
+        child, failed = 0, None
+        while report := ours.recv(REPORT_BYTES):
+            if report.startswith(b"pid "):
+                child = int(report[4:])
+            elif report.startswith(b"fail "):
+                failed = failure(steps, report)
+        setter = wait_for(pid)
+        if failed:
+            if child:
+                wait_for(child)
+            raise failed
+        if not child:
+            raise HostError(f"the executor ended with {setter} and started nothing")
+        return _attend(child)
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        os.close(plan)
+        ours.close()
+        theirs.close()
+
+
+_FORWARDED = frozenset((1, 2, 3, 10, 12, 15, 28))  # HUP INT QUIT USR1 USR2 TERM WINCH
+
+
+def _attend(child: int) -> int:
+    """Wait for a child with the signals blocked, and pass on those that were sent by a process."""
+    import _signal
+
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+        info = _signal.sigwaitinfo(_FORWARDED | {_signal.SIGCHLD})
+        if (
+            info.si_signo != _signal.SIGCHLD and info.si_code <= 0
+        ):  # SI_USER and its like; the kernel's are positive
+            os.kill(child, info.si_signo)
+
+
+def execute_file(path: str, *, rootless: bool = False) -> None:
+    """Execute a plan that was put away in its wire form: a container's tear-down. Absent is fine.
+
+    `rootless`: steps that do not belong to the host (their origin does not begin with `host`) may need the rights of a
+    mapped user, and are executed as root of a user namespace like the container's.
+    """
+    try:
+        with open(path, "rb") as file:
+            steps = from_wire(file.read())
+    except FileNotFoundError:
+        return
+    if not rootless:
+        execute(steps)
+        return
+    from knarr.host.userns import execute_in_userns
+
+    group: list[Step] = []
+    for step in [*steps, None]:
+        # Runs of steps of one side, in the plan's order.
+        if group and (step is None or _of_host(step) != _of_host(group[0])):
+            (execute if _of_host(group[0]) else execute_in_userns)(group)
+            group = []
+        if step is not None:
+            group.append(step)
+
+
+def _of_host(step: Step) -> bool:
+    return step.origin.startswith("host")
+
+
+def from_wire(data: bytes) -> list[Step]:
+    """The steps of a plan in wire form (`knarr.plan.step`). Raises `DataError`."""
+    fields = data.decode("utf-8", "surrogateescape").split("\0")
+    try:
+        if fields[:2] != [MAGIC, str(VERSION)]:
+            raise ValueError(fields[:2])
+        steps, at = [], 3
+        for _ in range(int(fields[2])):
+            op, flags, origin, count = fields[at : at + 4]
+            end = at + 4 + int(count)
+            if int(count) < 0 or end >= len(fields):
+                raise ValueError(count)
+            steps.append(Step(op, tuple(fields[at + 4 : end]), origin, flags == "?"))
+            at = end
+    except (ValueError, IndexError) as e:
+        raise DataError("a stored plan is damaged") from e
+    return steps
 
 
 def wait_for(pid: int) -> int:
@@ -237,6 +339,8 @@ def open_process(pid: int, start: int) -> int | None:
 
 def wait_process(pidfd: int, timeout_s: float | None = None) -> bool:
     """Wait until the process of a pidfd has ended; False when the time is over first."""
+    import select
+
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(None if timeout_s is None else max(0, int(timeout_s * 1000))))

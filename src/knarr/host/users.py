@@ -18,7 +18,7 @@ LARGEST_ID = (1 << 31) - 1  # docker's bound; the kernel's is 2^32 - 2
 FILE_BYTES = 8 << 20
 
 
-class Account(Record):
+class Identity(Record):
     """`home` is "/" and `name` empty for a user that /etc/passwd does not know."""
 
     uid: int
@@ -41,8 +41,8 @@ class _Group(Record):
     members: tuple[str, ...]
 
 
-def account_in(layers: Sequence[str], user: str, extra_groups: Sequence[str] = ()) -> Account:
-    """The account `user` ("", "name", "1000", "name:group", "1000:1000") in a root filesystem of these directories.
+def identity_in(layers: Sequence[str], user: str, extra_groups: Sequence[str] = ()) -> Identity:
+    """Who `user` is ("", "name", "1000", "name:group", "1000:1000") in a root filesystem of these directories.
 
     `layers` is topmost first; one directory for a root filesystem that is not layered. Raises `UsageError` for a
     name that is not there, `DataError` for files that cannot be read.
@@ -52,8 +52,8 @@ def account_in(layers: Sequence[str], user: str, extra_groups: Sequence[str] = (
     return resolve(user, _text(layers, "/etc/passwd"), _text(layers, "/etc/group"), extra_groups)
 
 
-def resolve(user: str, passwd: str, group: str, extra_groups: Sequence[str] = ()) -> Account:
-    """As `account_in`, from the two files' text. A group given by hand replaces the user's supplementary groups."""
+def resolve(user: str, passwd: str, group: str, extra_groups: Sequence[str] = ()) -> Identity:
+    """As `identity_in`, from the two files' text. A group given by hand replaces the user's supplementary groups."""
     who, _, wanted_group = user.partition(":")
     known = _find_user(who, passwd)
     if known is None and who and not who.isdecimal():
@@ -70,7 +70,7 @@ def resolve(user: str, passwd: str, group: str, extra_groups: Sequence[str] = ()
         groups = [g.gid for g in _groups(group) if known.name in g.members]
     groups += [group_id(name, group) for name in extra_groups]
     home = known.home if known and known.home[:1] == "/" else "/"
-    return Account(uid, gid, tuple(dict.fromkeys(groups)), home, known.name if known else "")
+    return Identity(uid, gid, tuple(dict.fromkeys(groups)), home, known.name if known else "")
 
 
 def group_id(wanted: str, group: str) -> int:
@@ -86,7 +86,7 @@ def group_id(wanted: str, group: str) -> int:
     )
 
 
-def _plain(user: str, passwd: str) -> Account:
+def _plain(user: str, passwd: str) -> Identity:
     """`uid:gid`: /etc/group has nothing to say."""
     return resolve(user, passwd, "")
 

@@ -1,0 +1,175 @@
+"""An ordinary user as root of a user namespace of their own: for files that belong to mapped ids.
+
+An image's files have many owners. A user may only make and delete those of their own id and, through newuidmap and
+newgidmap, of the ranges in /etc/subuid and /etc/subgid. So a command that unpacks or deletes (`pull`, `load`,
+`rmi`, `rm`) runs itself again inside such a namespace, with KNARR_USERNS=<the user's id outside>. Where helpers or
+ranges are missing the namespace maps the one id only.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+
+from knarr.errors import HostError, StepFailed
+from knarr.oci.spec import IdMap, Linux
+from knarr.plan.idmap import idmap_steps
+from knarr.plan.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import NoReturn
+
+    from knarr.plan.facts import HostFacts, SubIds
+
+ENVIRONMENT = "KNARR_USERNS"
+ORIGIN = "host.userns"
+_SIGKILL = 9
+
+
+def uid_maps(facts: HostFacts) -> tuple[tuple[IdMap, ...], tuple[IdMap, ...], bool]:
+    """(uid maps, gid maps, is it the single-id map) for a new user namespace of this user: their own id becomes 0,
+    the subordinate ones follow from 1 on. Pure."""
+    single = bool(missing(facts))
+    uids = () if single else facts.subuids
+    gids = () if single else facts.subgids
+    return _maps(facts.euid, uids), _maps(facts.egid, gids), single
+
+
+def _maps(own: int, ranges: Sequence[SubIds]) -> tuple[IdMap, ...]:
+    maps = [IdMap(0, own, 1)]
+    inside = 1
+    for start, size in _disjoint(own, ranges):
+        maps.append(IdMap(inside, start, size))
+        inside += size
+    return tuple(maps[:340])  # the kernel takes 340 lines
+
+
+def _disjoint(own: int, ranges: Sequence[SubIds]) -> list[tuple[int, int]]:
+    """The ranges without the user's own id and what an earlier one has: the kernel refuses overlaps as a whole."""
+    taken = [(own, 1)]
+    for start, size in ranges:
+        for t_start, t_size in taken:
+            if start < t_start + t_size and t_start < start + size:
+                break
+        else:
+            taken.append((start, size))
+    return taken[1:]
+
+
+def missing(facts: HostFacts) -> str:
+    """What keeps this user from having more than one id inside, "" when nothing does. Pure."""
+    for tool in ("newuidmap", "newgidmap"):
+        if tool not in facts.tools:
+            return f"{tool} is not installed"
+    for name, ranges in (("/etc/subuid", facts.subuids), ("/etc/subgid", facts.subgids)):
+        if not _disjoint(facts.euid, ranges):
+            return f"{name} has no range for {facts.user or facts.euid}"
+    return ""
+
+
+def single_id_warning(facts: HostFacts) -> str:
+    """One line that says what the single-id map costs, "" where it is not used. Pure."""
+    reason = missing(facts)
+    if not reason:
+        return ""
+    return (
+        f"{reason}: containers have one user only, so every file belongs to root in them, and programs "
+        "that become another user fail; `knarr doctor` names the command that mends it"
+    )
+
+
+def namespace_steps(facts: HostFacts, kinds: str = "user,mnt") -> list[Step]:
+    """The beginning of a plan whose container part runs as root of a new user namespace."""
+    uids, gids, _ = uid_maps(facts)
+    return [
+        Step("clone", (kinds,), ORIGIN),
+        *idmap_steps(Linux(uid_mappings=uids, gid_mappings=gids), facts),
+        Step("enter", (), ORIGIN),
+        Step("become-root", (), ORIGIN),
+        # After the change of ids, which clears it (prctl(2), PR_SET_PDEATHSIG).
+        Step("pdeathsig", (str(_SIGKILL),), ORIGIN),
+    ]
+
+
+def reexec_in_userns(
+    facts: HostFacts, argv: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> NoReturn:
+    """Become `argv` (default: this very command again) as root of a new user and mount namespace.
+
+    This process only passes signals on, and exits as the command does. It does not come back but with an error.
+    """
+    import sys
+
+    from knarr.host import native
+
+    words = list(argv) or [sys.executable, *sys.orig_argv[1:]]
+    variables = {**(os.environ if env is None else env), ENVIRONMENT: str(facts.euid)}
+    steps = [
+        *namespace_steps(facts),
+        Step("env", tuple(f"{k}={v}" for k, v in variables.items()), ORIGIN),
+        Step("exec", tuple(words), ORIGIN),
+    ]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(native.foreground(steps))
+
+
+def execute_in_userns(steps: Sequence[Step], facts: HostFacts | None = None) -> None:
+    """Execute a plan without `clone` as root of a new user namespace. Raises what `native.execute` raises."""
+    from knarr.host import native
+
+    facts = facts or _facts()
+    if facts.euid == 0:
+        native.execute(steps)
+        return
+    plan = native.plan_fd(steps)
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
+        # A second executor, started by the first: only the outer plan knows of namespaces, and the inner one's reports
+        # name its own steps.
+        inner = (native.program(), "init", str(plan), str(theirs.fileno()))
+        outer = [*namespace_steps(facts), Step("exec", inner, ORIGIN)]
+        status = native.execute(outer, pass_fds=(plan, theirs.fileno()))
+        theirs.close()
+        while report := ours.recv(native.REPORT_BYTES):
+            if report.startswith(b"fail "):
+                raise native.failure(steps, report)
+        if status:
+            raise HostError(f"the executor ended with {status}")
+    finally:
+        os.close(plan)
+        ours.close()
+        theirs.close()
+
+
+def rmtree_in_userns(path: str, facts: HostFacts | None = None) -> None:
+    """Delete a tree whose files may belong to mapped ids. Absent is fine. Raises `StepFailed`."""
+    from knarr.host import native
+
+    steps = [Step("rmtree", (path,), "")]
+    try:
+        native.execute(steps)  # most trees are all the user's own, and a namespace costs milliseconds
+    except StepFailed as e:
+        facts = facts or _facts()
+        if e.errno not in (errno.EACCES, errno.EPERM) or facts.euid == 0:
+            raise
+        execute_in_userns(steps, facts)
+
+
+def _facts() -> HostFacts:
+    from knarr.host.facts import read_facts
+
+    return read_facts()
+
+
+def outer_uid(env: Mapping[str, str]) -> int | None:
+    """The id outside of the user whose namespace knarr made around this process; None in no such namespace."""
+    value = env.get(ENVIRONMENT, "")
+    if not value:
+        return None
+    if not value.isdecimal():
+        raise HostError(f"{ENVIRONMENT}={value}: is not a user id")
+    return int(value)
