@@ -46,7 +46,7 @@ class Reference(Record):
     @property
     def familiar_name(self) -> str:
         """The repository as people type it: `busybox`, `me/tool`, `quay.io/a/b`."""
-        if self.domain != DEFAULT_DOMAIN:
+        if self.domain != DEFAULT_DOMAIN or has_domain(self.path):  # docker.io/a.b/c is not a.b/c
             return self.name
         short = self.path.removeprefix(_OFFICIAL)
         return short if "/" not in short else self.path
