@@ -185,8 +185,8 @@ def sweep() -> None:
     for top in tops:
         for folder, names, _ in os.walk(top):
             for name in [n for n in names if n.startswith(PREFIX)]:
-                names.remove(name)
                 if _stale(name):
+                    names.remove(name)
                     _remove_cgroup(Path(folder, name))
     for state in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
         if _stale(state.name) and state.stat().st_uid == os.geteuid():
