@@ -149,6 +149,8 @@ def execute_verbose(steps: Sequence[Step], *, pass_fds: Collection[int] = ()) ->
         theirs.close()
     if failed:
         raise failed
+    if status and not any(step.op == "exec" for step in steps):
+        raise HostError(f"the executor ended with {status} before it had finished")
     return status, warnings
 
 
