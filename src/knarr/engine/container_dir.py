@@ -10,6 +10,7 @@
     RUN/containers/ID/
       pid              written by the monitor: `pid`, `start`, `monitor`, `monitor_start`, `started TIME`
       run.json         what this run was given: addresses, ports, cgroup (RunRecord)
+      config.json      the runtime specification it was started with, and cgroup.json where its cgroups are: for exec
       attach           the monitor's socket
       teardown         the tear-down plan; present from before anything is made until everything is unmade
 

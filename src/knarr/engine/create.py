@@ -6,6 +6,7 @@ import os
 
 from knarr.engine.clock import now
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, create_dir, take_name
+from knarr.engine.process import command_line
 from knarr.engine.container_names import checked_name, draw_name, new_id
 from knarr.errors import Conflict, KnarrError, UsageError
 
@@ -70,10 +71,7 @@ def _name(engine: Engine, asked: str, container_id: str) -> str:
 
 def _check(options: ContainerOptions, image: Image) -> None:
     """What needs no machine to be seen as impossible."""
-    run = image.config.config
-    entrypoint = options.entrypoint if options.entrypoint is not None else run.entrypoint
-    command = options.command or (run.cmd if options.entrypoint is None else ())
-    if not entrypoint and not command:
+    if not command_line(options, image.config.config):
         raise UsageError("no command specified, and the image has none")
     if options.workdir and not options.workdir.startswith("/"):
         raise UsageError(f"the working directory {options.workdir!r} is invalid, it needs to be an absolute path")

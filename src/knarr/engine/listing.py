@@ -8,6 +8,7 @@ from knarr.engine import state as states
 from knarr.engine.clock import ago, parse
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, RunRecord, container_ids
 from knarr.engine.mend import mend_all
+from knarr.engine.process import command_of
 from knarr.errors import KnarrError, UsageError
 from knarr.oci import json
 from knarr.record import Record
@@ -116,14 +117,6 @@ def describe(row: Summary, *, full: bool) -> dict[str, str]:
         "Mounts": ",".join(m.source or m.target for m in config.options.mounts),
         "LocalVolumes": json.dumps(len(config.volumes)),
     }
-
-
-def command_of(config: ContainerConfig) -> tuple[str, ...]:
-    """Entrypoint and command as they will be executed."""
-    options, image = config.options, config.image_config
-    entrypoint = image.entrypoint if options.entrypoint is None else options.entrypoint
-    # docker: an entrypoint given on the command line resets the image's command.
-    return (*entrypoint, *(options.command or (image.cmd if options.entrypoint is None else ())))
 
 
 def status_text(state: State, reference_ns: int) -> str:

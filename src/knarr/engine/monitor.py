@@ -18,15 +18,14 @@ if TYPE_CHECKING:
 
     from knarr.plan.step import Step
 
-_REPORT_BYTES = 8192
-
 
 class MonitorRequest(Record):
-    """What a monitor is started with. `words` are its KEY=VALUE arguments that are not descriptors."""
+    """What a monitor is started with. `words` are its KEY=VALUE arguments that are not descriptors; `teardown`
+    is the path of a plan in wire form, "" for none."""
 
     steps: Sequence[Step]
-    teardown: Sequence[Step]
     words: tuple[str, ...]
+    teardown: str = ""
     listen: int = -1
     hold: tuple[int, ...] = ()
     primary: bool = False
@@ -55,9 +54,13 @@ def start(
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     connection = -1
     plan = native.plan_fd(request.steps)
-    teardown = native.plan_fd(request.teardown)
-    words = [f"plan={plan}", f"teardown={teardown}", f"status={far.fileno()}"]
-    fds = [plan, teardown, far.fileno(), *request.hold]
+    words = [f"plan={plan}", f"status={far.fileno()}"]
+    fds = [plan, far.fileno(), *request.hold]
+    teardown = -1
+    if request.teardown:
+        teardown = os.open(request.teardown, os.O_RDONLY | os.O_CLOEXEC)
+        words.append(f"teardown={teardown}")
+        fds.append(teardown)
     primary = None
     if request.primary:
         ours, primary = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
@@ -69,9 +72,10 @@ def start(
         fds.append(request.listen)
     if request.hold:
         words.append("hold=" + ",".join(map(str, request.hold)))
-    monitor_pid = native.spawn((native.program(), "monitor", *words, *request.words), keep=fds)
-    for fd in (plan, teardown):
-        os.close(fd)
+    monitor_pid = native.spawn((native.program(), "monitor", *words, *request.words), {fd: fd for fd in fds})
+    os.close(plan)
+    if teardown >= 0:
+        os.close(teardown)
     far.close()
     if primary is not None:
         primary.close()
@@ -97,7 +101,7 @@ def _listen(
 ) -> int:
     pid = 0
     while True:
-        report = status.recv(_REPORT_BYTES)
+        report = status.recv(native.REPORT_BYTES)
         word, _, rest = report.partition(b" ")
         if word == b"pid":
             pid = int(rest)

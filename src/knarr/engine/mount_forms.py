@@ -15,8 +15,8 @@ from knarr.errors import UsageError
 
 _PROPAGATION = frozenset(("shared", "slave", "private", "rshared", "rslave", "rprivate"))
 _VOLUME_OPTIONS = _PROPAGATION | frozenset(
-    ("ro", "rw", "z", "Z", "U", "nocopy", "copy", "cached", "delegated", "consistent", "exec", "noexec", "dev")
-    + ("nodev", "suid", "nosuid", "rbind", "bind", "O")
+    ("ro", "rw", "z", "Z", "nocopy", "copy", "cached", "delegated", "consistent", "exec", "noexec", "dev")
+    + ("nodev", "suid", "nosuid", "rbind", "bind")
 )
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 

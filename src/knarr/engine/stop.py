@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import _signal
 import os
-import select
 
 from knarr.engine import signals
 from knarr.engine.container_dir import ContainerDir
 from knarr.engine.state import PAUSED, State, read_state
 from knarr.errors import Conflict, HostError, NotFound
-from knarr.host.pidfd import open_checked
+from knarr.host import native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,15 +23,11 @@ def signal_container(directory: ContainerDir, number: int) -> None:
     state = read_state(directory)
     if not state.running:
         raise Conflict(f"container {directory.id[:12]} is not running")
-    fd = open_checked(state.pid, state.pid_start)
-    if fd < 0:
+    fd = native.open_process(state.pid, state.pid_start)
+    if fd is None:
         return  # it ended this moment; so would it have with the signal
     try:
-        _signal.pidfd_send_signal(fd, number)
-    except ProcessLookupError:
-        return
-    except PermissionError as e:
-        raise HostError(f"container {directory.id[:12]}: may not be signalled by this user") from e
+        native.signal_process(fd, number)
     finally:
         os.close(fd)
 
@@ -82,31 +77,24 @@ def stop(engine: Engine, directory: ContainerDir, timeout_s: float | None = None
 
 def _process_ended(state: State, timeout_s: float | None) -> bool:
     """Wait for the container's process; True when it ended within the time."""
-    fd = open_checked(state.pid, state.pid_start)
-    if fd < 0:
+    return _wait(state.pid, state.pid_start, timeout_s)
+
+
+def _wait(pid: int, start: int, timeout_s: float | None) -> bool:
+    fd = native.open_process(pid, start)
+    if fd is None:
         return True
     try:
-        return _readable(fd, timeout_s)
+        return native.wait_process(fd, timeout_s)
     finally:
         os.close(fd)
-
-
-def _readable(fd: int, timeout_s: float | None) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(None if timeout_s is None else max(0, int(timeout_s * 1000))))
 
 
 def await_end(engine: Engine, directory: ContainerDir, state: State | None) -> None:
     """Return when the container's monitor has ended, with its tear-down done; mend when it died on the way."""
     state = state or read_state(directory)
     if state.monitor_pid:
-        fd = open_checked(state.monitor_pid, state.monitor_start)
-        if fd >= 0:
-            try:
-                _readable(fd, None)
-            finally:
-                os.close(fd)
+        _wait(state.monitor_pid, state.monitor_start, None)
     from knarr.engine.mend import mend
 
     try:

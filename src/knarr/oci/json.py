@@ -29,7 +29,7 @@ class _Context:
     memo: dict[str, str] = {}
 
 
-_scan = _json.make_scanner(_Context())
+_scan = _json.make_scanner(_Context())  # type: ignore[arg-type]  # typeshed asks for what it returns
 _BLANK = " \t\n\r"
 
 

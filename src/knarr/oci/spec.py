@@ -229,7 +229,7 @@ class Resources(Record):
 
 
 class SeccompArg(Record):
-    index: int
+    index: int  # type: ignore[assignment]  # the specification's name, over tuple's method
     value: int
     op: str
     value_two: int = 0

@@ -21,10 +21,10 @@ def _ps(parsed: Parsed) -> int:
         shown = shown[:last]
     full = parsed.flag("no-trunc")
     if parsed.flag("quiet"):
-        for row in shown:
-            print(row.id if full else row.id[:12])
+        for summary in shown:
+            print(summary.id if full else summary.id[:12])
         return 0
-    rows = [describe(row, full=full) for row in shown]
+    rows = [describe(summary, full=full) for summary in shown]
     form = parsed.text("format")
     if form:
         from knarr.cli.templates import render

@@ -1,0 +1,38 @@
+"""knarr load"""
+
+from __future__ import annotations
+
+import os
+
+from knarr.cli.options import Command, Option, Parsed
+from knarr.engine.engine import Engine
+from knarr.errors import UsageError
+
+
+def _load(parsed: Parsed) -> int:
+    from knarr.engine.images import load
+    from knarr.host.userns import reexec_in_userns
+
+    path = parsed.text("input")
+    if not path and os.isatty(0):
+        raise UsageError("the archive is not read from a terminal", hint="use --input FILE, or redirect the input")
+    engine = Engine()
+    if engine.facts.euid != 0:
+        reexec_in_userns(engine.facts)
+    for line in load(engine, path):
+        if not parsed.flag("quiet"):
+            print(line)
+    return 0
+
+
+COMMAND = Command(
+    "load",
+    "Read images from an archive of docker, podman or skopeo, or from an OCI layout.",
+    "load [OPTIONS]",
+    _load,
+    (
+        Option("input", "Read from a file or a directory in place of standard input", short="i", metavar="FILE"),
+        Option("quiet", "Print nothing", "flag", "q"),
+    ),
+    maximum=0,
+)

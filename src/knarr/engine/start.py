@@ -1,0 +1,253 @@
+"""Start a container: everything between what is written down and a process that runs.
+
+The order is what makes a kill at any moment harmless: the lock is held first, the tear-down plan is on disk
+before the first thing it would tear down exists, and the monitor has inherited both before the plan is executed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from knarr.engine import monitor
+from knarr.engine.container_dir import ContainerConfig, ContainerDir, write_file
+from knarr.engine.mend import mend, mend_all
+from knarr.engine.state import read_state
+from knarr.engine.spec import build_spec
+from knarr.engine.surroundings import Prepared, pause_handler, surroundings
+from knarr.errors import Conflict, KnarrError
+from knarr.network import attach
+from knarr.oci import json
+from knarr.oci.document import encode
+from knarr.plan import cgroup
+from knarr.plan.rootfs import Rootfs
+from knarr.plan.setup import Plan, Setting, container_plan
+from knarr.plan.step import Step, to_wire
+from knarr.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from knarr.engine.engine import Engine
+    from knarr.oci.spec import Spec
+
+CONSOLE_FD = 3  # where the monitor puts the console socket for the container's process (docs/native.md)
+
+
+class Foreground(Record):
+    """The command that starts the container stays in front of it. `stays`: the container outlives the command."""
+
+    terminal: bool
+    sig_proxy: bool = True
+    detach_keys: str = ""
+    stdin: bool = True
+    stays: bool = False
+
+
+class Started(Record):
+    """`connection` is the foreground's, -1 when detached; `front_words` are for `monitor.become_front`."""
+
+    pid: int
+    connection: int
+    front_words: tuple[str, ...]
+
+
+def start_existing(
+    engine: Engine,
+    directory: ContainerDir,
+    *,
+    foreground: Foreground | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Started | None:
+    """Start a container that was created or has ended; `None` when it runs already. Raises `Conflict`."""
+    mend(engine, directory)
+    try:
+        lock = directory.acquire()
+    except BlockingIOError:
+        if read_state(directory).running:
+            return None
+        raise Conflict(f"container {directory.id[:12]} is being started or stopped by another command") from None
+    try:
+        return start(engine, directory, directory.config(), lock, foreground=foreground, warn=warn)
+    finally:
+        os.close(lock)
+
+
+def start(
+    engine: Engine,
+    directory: ContainerDir,
+    config: ContainerConfig,
+    lock: int,
+    *,
+    foreground: Foreground | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Started:
+    """Start a container whose lock the caller holds. Raises the failed step's error; nothing is left then."""
+    os.makedirs(directory.run, 0o700, exist_ok=True)
+    prepared: Prepared | None = None
+    try:
+        prepared = surroundings(engine, directory, config)
+        spec = build_spec(config, engine.facts, prepared.around)
+        place = cgroup.placement(
+            engine.facts,
+            directory.id,
+            path=prepared.around.cgroups_path,
+            foreground=foreground is not None and not foreground.stays,
+            resources=spec.linux.resources,
+        )
+        plan = compile_plan(engine, directory, config, prepared, spec, place, in_front=foreground is not None)
+        for text in (*prepared.warnings, *plan.warnings):
+            warn(text)
+        _write_down(engine, directory, config, prepared, spec, place)
+        request = _monitor_request(directory, config, prepared, plan, place, lock, foreground)
+        started = monitor.start(
+            request,
+            on_pause=pause_handler(prepared),
+            meanwhile=lambda: _meanwhile(engine, directory, config),
+            on_warning=warn,
+        )
+    except BaseException:
+        # The monitor tears down what it was given; before there was one, it is ours to give back.
+        if prepared is not None:
+            attach.release(prepared.attachment)
+        mend(engine, directory, lock)
+        raise
+    for fd in prepared.attachment.hold_fds:
+        os.close(fd)
+    words: tuple[str, ...] = ()
+    if foreground is not None:
+        words = monitor.front_words(
+            tty=config.options.tty and foreground.terminal,
+            stdin=config.options.stdin and foreground.stdin,
+            keys=foreground.detach_keys,
+            sig_proxy=foreground.sig_proxy,
+        )
+    return Started(started.pid, started.connection, words)
+
+
+def compile_plan(
+    engine: Engine,
+    directory: ContainerDir,
+    config: ContainerConfig,
+    prepared: Prepared,
+    spec: Spec,
+    place: cgroup.CgroupPlacement,
+    *,
+    in_front: bool,
+) -> Plan:
+    """The steps of this start."""
+    overlay = ["userxattr"] if engine.facts.rootless else []
+    if config.options.auto_remove:
+        overlay.append("volatile")  # its writable layer is thrown away: syncing it would be for nobody
+    rootfs = Rootfs(
+        config.layers,
+        prepared.around.rootfs,
+        f"{directory.root}/upper",
+        prepared.work,
+        tuple(overlay),
+    )
+    where = Setting(
+        rootfs=rootfs,
+        cgroup=place,
+        network_host_steps=prepared.attachment.host_steps,
+        network_child_steps=prepared.attachment.child_steps,
+        pauses=("network",) if prepared.attachment.user is not None else (),
+        console_fd=CONSOLE_FD if config.options.tty else -1,
+        init_reaper=config.options.init,
+        pdeathsig=True,
+    )
+    return container_plan(spec, engine.facts, where)
+
+
+def _write_down(
+    engine: Engine,
+    directory: ContainerDir,
+    config: ContainerConfig,
+    prepared: Prepared,
+    spec: Spec,
+    place: cgroup.CgroupPlacement,
+) -> None:
+    """The tear-down plan and what the other commands want to know of this run."""
+    write_file(f"{directory.run}/teardown", to_wire(teardown_steps(engine, directory, config, prepared, place)))
+    record = prepared.record._replace(freezer=place.freezer_file.rpartition("/")[0], procs=place.directories)
+    for name, document in (("run.json", record), ("config.json", spec), ("cgroup.json", place)):
+        write_file(f"{directory.run}/{name}", json.dumps(encode(document)).encode())
+
+
+def teardown_steps(
+    engine: Engine, directory: ContainerDir, config: ContainerConfig, prepared: Prepared, place: cgroup.CgroupPlacement
+) -> list[Step]:
+    """What the monitor undoes when the container has ended. The run directory goes last: while it is there, there is work."""
+    steps = [*cgroup.teardown_steps(place), *prepared.attachment.teardown_steps]
+    steps.append(Step("rmtree", (prepared.work,), "root.path", optional=True))
+    if config.options.auto_remove:
+        going = f"{directory.root}~"
+        steps.append(Step("unlink", (f"{engine.paths.root}/names/{config.name}",), "--rm", optional=True))
+        steps.append(Step("rename", (directory.root, going), "--rm", optional=True))
+        steps.append(Step("rmtree", (going,), "--rm", optional=True))
+        for name in config.volumes.values():
+            steps.append(Step("rmtree", (f"{engine.paths.root}/volumes/{name}",), "--rm", optional=True))
+    steps.append(Step("rmtree", (directory.run,), "run directory", optional=True))
+    return steps
+
+
+def _monitor_request(
+    directory: ContainerDir,
+    config: ContainerConfig,
+    prepared: Prepared,
+    plan: Plan,
+    place: cgroup.CgroupPlacement,
+    lock: int,
+    foreground: Foreground | None,
+) -> monitor.MonitorRequest:
+    options = config.options
+    words = [
+        f"id={directory.id}",
+        f"pidfile={directory.run}/pid",
+        f"exitfile={directory.root}/exit",
+        f"log={directory.root}/log",
+        f"driver={options.log.driver}",
+        f"max-size={options.log.max_size_bytes}",
+        f"max-file={options.log.max_files}",
+        f"stdin={_stdin_mode(config, foreground)}",
+        f"tty={int(options.tty)}",
+    ]
+    if place.oom_file:
+        words.append(f"oom={place.oom_file}")
+    if prepared.around.uid_maps:
+        words.append("userns=1")
+    if foreground is not None and foreground.stays:
+        words.append("stays=1")
+    if foreground is not None and foreground.terminal and options.tty:
+        size = os.get_terminal_size(0)
+        words += [f"rows={size.lines}", f"cols={size.columns}"]
+    return monitor.MonitorRequest(
+        plan.steps,
+        tuple(words),
+        teardown=f"{directory.run}/teardown",
+        listen=monitor.listen(f"{directory.run}/attach"),
+        hold=(lock, *prepared.attachment.hold_fds),
+        primary=foreground is not None,
+    )
+
+
+def _stdin_mode(config: ContainerConfig, foreground: Foreground | None) -> int:
+    """docker's StdinOnce: the input of a container that is run in front ends with its first client's."""
+    if not config.options.stdin:
+        return 0
+    return 2 if foreground is not None else 1
+
+
+def _meanwhile(engine: Engine, directory: ContainerDir, config: ContainerConfig) -> None:
+    """What has time while the kernel starts the container: make the configuration durable, mend what others left."""
+    if not config.options.auto_remove:
+        try:
+            fd = os.open(f"{directory.root}/config.json", os.O_RDONLY | os.O_CLOEXEC)
+            os.fsync(fd)
+            os.close(fd)
+        except OSError:
+            return  # the container may be gone again already
+    try:
+        mend_all(engine)
+    except (KnarrError, OSError):
+        return  # another command's leftovers must not fail this one; `knarr ps` will say it
