@@ -63,7 +63,11 @@ def alternate(
     warm_up: int = 2,
     after: Mapping[str, Command] | None = None,
 ) -> Samples:
-    """Each contender's times. A callable gives a new command per run; `after` is run untimed (cleaning up)."""
+    """Each contender's times. A callable gives a new command per run; `after` is run untimed (cleaning up).
+
+    BENCH_RUNS in the environment overrides `runs`.
+    """
+    runs = int(os.environ.get("BENCH_RUNS", runs))
     samples: Samples = {name: [] for name in contenders}
     for turn in range(warm_up + runs):
         for name, command in contenders.items():

@@ -4,7 +4,7 @@
 
 A file system that has just lost many files creates new ones slowly for minutes, so nothing is removed between
 runs and no image is pulled twice: before measuring, every run gets a variant of its own, pushed to the
-registry, whose layers differ in one small file (same sizes, other digests). BENCH_RUNS is how many, 5.
+registry, whose layers differ in one small file (same sizes, other digests). BENCH_RUNS is how many, 5 unless set.
 """
 
 from __future__ import annotations
