@@ -125,7 +125,7 @@ def mounts(
 
 
 def _devpts(userns: bool, gids: Sequence[IdMap]) -> tuple[str, ...]:
-    """Terminals belong to the group tty, 5, unless that group is not mapped in here: the kernel then refuses the mount."""
+    """Terminals belong to the group tty, 5, unless that is not mapped in here: the kernel then refuses the mount."""
     options = ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620")
     tty_mapped = not userns or any(m.container_id <= 5 < m.container_id + m.size for m in gids)
     return (*options, "gid=5") if tty_mapped else options
