@@ -64,15 +64,17 @@ def _rlimit(value: int, origin: str) -> int:
     return value
 
 
-def oom_step(process: Process, facts: HostFacts) -> Iterator[Step]:
-    """Written from outside, with the caller's rights: inside a user namespace nobody may lower it."""
+def oom_step(process: Process, facts: HostFacts, *, own: bool = False) -> Iterator[Step]:
+    """Written from outside, with the caller's rights: inside a user namespace nobody may lower it.
+    `own`: the setter's, which its child inherits."""
     score = process.oom_score_adj
     if score is None:
         return
     if not -1000 <= score <= 1000:
         raise UsageError(f"process.oomScoreAdj: {score} is not between -1000 and 1000")
     optional = not (facts.has_cap(SYS_RESOURCE) and facts.initial_userns)
-    yield Step("write-child", ("oom_score_adj", str(score)), "process.oomScoreAdj", optional)
+    op, name = ("write", "/proc/self/oom_score_adj") if own else ("write-child", "oom_score_adj")
+    yield Step(op, (name, str(score)), "process.oomScoreAdj", optional)
 
 
 def scheduling_steps(process: Process) -> Iterator[Step]:

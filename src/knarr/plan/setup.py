@@ -98,7 +98,7 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     add(time_steps(ns, spec.linux, in_child=True))
     add(_name_steps(spec, ns))
     add(where.network_child_steps)  # before sysctls, which name its interfaces
-    add(_label_steps(process, facts, warnings))  # through the host's /proc, which an image cannot forge
+    add(label_steps(process, facts, warnings))  # through the host's /proc, which an image cannot forge
     add(rootfs_steps(spec, where.rootfs, ns, where.bundle))  # before everything that lies in it
     add(mount_steps(spec, ns, where.cgroup, facts, where.bundle))  # before devices: /dev is one of them
     add(device_steps(spec, ns, facts))  # before masks: they are made of /dev/null
@@ -157,7 +157,7 @@ def _name_steps(spec: Spec, ns: Namespaces) -> Iterator[Step]:
             yield Step(op, (name,), op)
 
 
-def _label_steps(process: Process, facts: HostFacts, warnings: list[str]) -> Iterator[Step]:
+def label_steps(process: Process, facts: HostFacts, warnings: list[str]) -> Iterator[Step]:
     for kind, label, present, field in (
         ("apparmor", process.apparmor_profile, facts.apparmor, "apparmorProfile"),
         ("selinux", process.selinux_label, facts.selinux, "selinuxLabel"),
