@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from knarr.errors import DataError, RemoteError
-from knarr.registry.failures import Transient
+from knarr.registry.failures import Transient, Unreachable
 from knarr.registry.retry import Patience
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class BlobReader:
                     raise Transient(
                         f"{self._what}: the registry ended it {self._size - self.offset} bytes early"
                     )
+            except Unreachable:
+                raise
             except Transient as failure:
                 self._recover(failure)
                 continue

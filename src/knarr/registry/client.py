@@ -177,7 +177,7 @@ class Source:
         what = f"blob {descriptor.digest[:19]} of {self.reference.familiar_name}"
 
         def open_at(start: int) -> Answer:
-            return self._first(lambda e: self._blob(e, descriptor.digest, start))
+            return self._first(lambda e: self._blob(e, descriptor.digest, start), insist=False)  # the reader does
 
         return BlobReader(descriptor, what, open_at, self._client.patience(), offset=offset)
 
@@ -194,7 +194,7 @@ class Source:
         verify(body, Digest(descriptor.digest), what)
         return body
 
-    def _first(self, attempt: Callable[[Endpoint], T]) -> T:
+    def _first(self, attempt: Callable[[Endpoint], T], *, insist: bool = True) -> T:
         """The answer of the first endpoint that has one; the last one's failure counts."""
         for endpoint in self._endpoints[:-1]:
             try:
@@ -204,7 +204,7 @@ class Source:
             except (RemoteError, NotFound, DataError):
                 continue  # a mirror that lacks it, lies or is down costs nothing but time
         last = self._endpoints[-1]
-        return self._client.insist(lambda: attempt(last))
+        return self._client.insist(lambda: attempt(last)) if insist else attempt(last)
 
     def _head(self, endpoint: Endpoint, version: str) -> Fetched | None:
         answer = self._client.ask(endpoint, "HEAD", f"manifests/{version}", {"Accept": _ACCEPT})

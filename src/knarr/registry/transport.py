@@ -324,13 +324,13 @@ def _translated(error: Exception, host: str) -> Exception:
         return _tls_failure(error, host)
     if isinstance(error, trouble.NameResolutionError):
         return Unreachable(f"registry {host}: no such host name, or no name server answers")
-    if isinstance(error, trouble.ConnectTimeoutError):
-        return Unreachable(f"registry {host}: no answer to the connection")
-    if isinstance(error, trouble.NewConnectionError):
+    if isinstance(error, trouble.NewConnectionError):  # before its own base, the time-out
         return Unreachable(f"registry {host}: {_cause(error)}", hint=_reach_hint(host))
+    if isinstance(error, trouble.ConnectTimeoutError):
+        return Unreachable(f"registry {host}: no answer to the connection in time", hint=_reach_hint(host))
     if isinstance(error, (trouble.ReadTimeoutError, TimeoutError)):
         return Transient(f"registry {host} stalls: it sent nothing in time")
-    if isinstance(error, trouble.IncompleteRead):
+    if "IncompleteRead" in repr(error):  # wrapped once or twice, depending on where it happened
         return Transient(f"registry {host} cut the connection off in the middle of an answer")
     if "BadStatusLine" in str(error):
         return WrongScheme(f"registry {host} does not speak HTTP here")
