@@ -11,8 +11,7 @@ RUNS := python3-venv gcc libc6-dev musl-tools iproute2 nftables uidmap slirp4net
 # What tests compare with and start besides.
 TESTS := $(RUNS) util-linux procps passt fuse-overlayfs attr
 # Judges nobody here wrote.
-JUDGES := podman conmon crun runc skopeo umoci buildah golang-go
-PEERS := $(JUDGES) docker.io containerd netavark aardvark-dns containernetworking-plugins iptables
+JUDGES := podman conmon crun runc skopeo umoci buildah docker.io containerd iptables
 
 TEST := tests/unit tests/native tests/contract tests/e2e
 JOBS := 2
@@ -33,7 +32,8 @@ check: packages-test $(READY)
 	@$(PY) native/build.py --warnings --sanitize
 
 conformance: packages-test $(READY)
-	@tools/prepare packages $(JUDGES)
+	@tools/prepare packages $(JUDGES) $(if $(shell command -v go),,golang-go)
+	@cd tests/conformance && go mod download
 	@$(PY) -m pytest tests/conformance
 
 bench: packages-test $(READY)

@@ -8,6 +8,8 @@ The parts are in `tests/harness`, one subject each:
     command        `knarr`: the real command line with its own state; `user`: the same without privilege
     images         a busybox root filesystem and archives of it
     registry       Debian's docker-registry on a free loopback port
+    peers          podman, buildah, skopeo, umoci, docker, each with its own storage
+    schemas        the OCI specifications' JSON schemas
 """
 
 from __future__ import annotations
@@ -19,4 +21,6 @@ pytest_plugins = [
     "harness.images",
     "harness.registry",
     "harness.command",
+    "harness.peers",
+    "harness.schemas",
 ]

@@ -151,3 +151,10 @@ def busybox_archive(machine: Machine, busybox_image: MadeImage) -> Path:
     path = write_archive(busybox_image, BUSYBOX, machine.state / "busybox.oci.tar")
     path.chmod(0o644)
     return path
+
+
+@pytest.fixture(scope="session")
+def layered(busybox_rootfs: Path) -> MadeImage:
+    """busybox, and a second layer that adds a file and takes one away."""
+    second = layer({"etc/marker": "second layer\n", "etc/.wh.hostname": ""})
+    return make_image([layer_of(busybox_rootfs), second], Cmd=["cat", "/etc/marker"], Labels={"made": "here"})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
-PLUGINS = "capabilities machine clean images registry command".split()
+PLUGINS = "capabilities machine clean images registry command peers schemas".split()
 
 
 def run_tests(tmp_path: Path, source: str, *, ci: bool = False) -> str:

@@ -16,7 +16,8 @@ from knarr.oci import json
 from knarr.oci.document import decode
 from knarr.oci.spec import Process, Spec, User
 from knarr.plan.cgroup import CgroupPlacement
-from knarr.plan.exec import ExecTarget, exec_plan
+from knarr.plan.idmap import denies_setgroups
+from knarr.plan.exec import ENTERED, ExecSetting, ExecTarget, exec_plan
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -61,9 +62,16 @@ def execute(
     root = f"/proc/{state.pid}/root"
     account = identity_in((root,), request.user or config.options.user or config.image_config.user)
     process = _process(config, request, account, spec, engine.facts)
-    target = ExecTarget(state.pid, state.pid_start, _run_document(directory, "cgroup.json", CgroupPlacement))
+    target = ExecTarget(
+        state.pid, state.pid_start, _entered(state.pid), _run_document(directory, "cgroup.json", CgroupPlacement)
+    )
     relayed = request.tty or request.detach or any(os.isatty(fd) for fd in (0, 1, 2))
-    plan = exec_plan(process, target, spec, engine.facts, console_fd=CONSOLE_FD if request.tty else -1)
+    setting = ExecSetting(
+        console_fd=CONSOLE_FD if request.tty else -1,
+        pdeathsig=not request.detach,
+        groups_denied=denies_setgroups(spec.linux, engine.facts) if spec.linux.gid_mappings else False,
+    )
+    plan = exec_plan(spec, process, target, engine.facts, setting)
     for text in plan.warnings:
         warn(text)
     if not relayed:
@@ -84,6 +92,14 @@ def execute(
     )
     monitor.become_front(started.connection, front)
     return 125
+
+
+def _entered(pid: int) -> tuple[str, ...]:
+    """The kinds of namespace that are not ours already: joining one's own user namespace is an error."""
+    try:
+        return tuple(k for k in ENTERED if os.readlink(f"/proc/{pid}/ns/{k}") != os.readlink(f"/proc/self/ns/{k}"))
+    except FileNotFoundError:
+        raise Conflict("the container is not running any more") from None
 
 
 def _run_document(directory: ContainerDir, name: str, kind: type[R]) -> R:

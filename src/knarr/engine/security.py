@@ -87,6 +87,6 @@ def seccomp_profile(request: SecurityRequest, process: Process, facts: HostFacts
         from knarr.engine.seccomp_file import read_profile
 
         return read_profile(asked, held, facts)
-    from knarr.plan.seccomp_default import default_profile
+    from knarr.plan.seccomp_default import default_seccomp
 
-    return default_profile(facts.arch, held, facts.kernel)
+    return default_seccomp(facts.arch, held, facts.kernel)

@@ -109,7 +109,7 @@ def prepare(
     if mode in USER_MODES:
         from knarr.network import rootless
 
-        return rootless.prepare(paths, facts, container_id, mode, ports, asked)
+        return rootless.prepare(paths, facts, container_id, mode, ports, asked, mac)
     warnings = (f"published ports are discarded with --network {mode}",) if ports else ()
     if mode == "none":
         return named(Attachment(mode, "new", child_steps=(loopback_step(),), warnings=warnings), asked, "")

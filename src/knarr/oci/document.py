@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     R = TypeVar("R", bound=tuple[object, ...])
     Decoder = Callable[[object, str], Any]
 
+_styles: dict[type, tuple[str, dict[str, str]]] = {}
 _names: dict[type, dict[str, str]] = {}
 _fields: dict[type, tuple[tuple[str, str, Decoder], ...]] = {}
 _SCALARS: dict[str, type] = {"str": str, "int": int, "bool": bool}
@@ -31,9 +32,8 @@ def document(style: str = "camel", **renamed: str) -> Callable[[type[R]], type[R
     """Class decorator: how field names map to JSON. `style` is camel, pascal or snake; `renamed` are exceptions."""
 
     def register(cls: type[R]) -> type[R]:
-        names = {f: _styled(f, style) for f in cls._fields}  # type: ignore[attr-defined]  # a Record
-        names.update(renamed)
-        _names[cls] = names
+        # Kept for later: most records a command imports are never read from JSON by it.
+        _styles[cls] = (style, renamed)
         return cls
 
     return register
@@ -86,7 +86,9 @@ def _styled(field: str, style: str) -> str:
 def _json_names(cls: type) -> dict[str, str]:
     names = _names.get(cls)
     if names is None:
-        names = _names[cls] = {f: _styled(f, "camel") for f in cls._fields}  # type: ignore[attr-defined]
+        style, renamed = _styles.get(cls, ("camel", {}))
+        names = {f: renamed.get(f) or _styled(f, style) for f in cls._fields}  # type: ignore[attr-defined]
+        _names[cls] = names
     return names
 
 

@@ -41,7 +41,7 @@ def device_rule_steps(rules: Sequence[DeviceRule], place: CgroupPlacement) -> li
     if place.v2 and not _allows_all(rules):
         from knarr.plan.bpf_devices import assemble
 
-        return [Step("bpf-devices", (place.v2, assemble([rule for rule, _ in numbered]).hex()), ORIGIN)]
+        return [Step("cgroup-devices", (place.v2, assemble([rule for rule, _ in numbered]).hex()), ORIGIN)]
     return []
 
 

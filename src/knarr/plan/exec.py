@@ -1,4 +1,4 @@
-"""exec_plan: one more process in a container that runs (`knarr exec`). The namespaces are there; it only enters and changes."""
+"""exec_plan: one more process in a container that runs (`knarr exec`). It enters what is there."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts
     seccomp = spec.linux.seccomp and seccomp_step(spec.linux.seccomp, facts.arch, where.seccomp_fd)
     add = steps.extend
 
-    # S, on the host: while it sees the cgroups' files and the host's /proc, and has rights to them. C inherits all of it.
+    # S, on the host, while it sees the cgroups' files and the host's /proc. C inherits all of it.
     if target.cgroup:
         add(cg.join_steps(target.cgroup))
     add(oom_step(process, facts, own=True))
