@@ -17,7 +17,7 @@ NAMES = (
     " PERFMON BPF CHECKPOINT_RESTORE"
 ).split()
 NUMBER = {f"CAP_{name}": number for number, name in enumerate(NAMES)}
-SYS_ADMIN, SYS_NICE, SYS_RESOURCE, MKNOD = 21, 23, 24, 27
+SYS_RESOURCE, SYS_TIME, MKNOD = 24, 25, 27
 
 
 def cap_mask(names: Iterable[str], available: int, problems: dict[str, str]) -> int:

@@ -6,6 +6,7 @@ config-linux.md, Namespaces. A kind that the spec does not list is inherited fro
 from __future__ import annotations
 
 from knarr.errors import UsageError
+from knarr.plan.capabilities import SYS_TIME
 from knarr.plan.step import Step
 from knarr.record import Record
 
@@ -77,10 +78,10 @@ def clone_kinds(ns: Namespaces) -> str:
     return ",".join(k for k in KINDS.values() if k in ns.new and k not in ("cgroup", "time"))
 
 
-def time_steps(ns: Namespaces, linux: Linux, *, in_child: bool) -> Iterator[Step]:
-    """A time namespace is entered by the next fork (or, since Linux 6.1, exec) after unshare, and its offsets
-    can be written until then. In a new user namespace only the child has the right to; else the setter does it."""
-    if "time" not in ns.new or in_child != ("user" in ns.new):
+def time_steps(ns: Namespaces, linux: Linux, facts: HostFacts, *, in_child: bool) -> Iterator[Step]:
+    """A time namespace is entered by the next fork (or, since Linux 6.1, exec) after unshare, and its offsets can be
+    written until then. The setter does it where it may; a user only may inside the new user namespace, in the child."""
+    if "time" not in ns.new or in_child == facts.has_cap(SYS_TIME):
         return
     yield Step("unshare", ("time",), "linux.namespaces")
     lines: list[str] = []

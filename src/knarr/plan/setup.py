@@ -79,7 +79,9 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     add(limits)  # before anything runs in it
     add(cg.join_steps(place))  # while S still sees the host's files and has its rights; C is born inside
     add(join_steps(ns, facts))  # before clone: a pid namespace is only entered by children
-    add(time_steps(ns, spec.linux, in_child=False))  # likewise, and its offsets freeze with the first child
+    add(
+        time_steps(ns, spec.linux, facts, in_child=False)
+    )  # likewise, and its offsets freeze with the first child
     add((Step("clone", (clone_kinds(ns),), "linux.namespaces"),))
     # S, with C waiting.
     add(
@@ -95,7 +97,7 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     add(
         (Step("unshare", ("cgroup",), "linux.namespaces"),) if "cgroup" in ns.new else ()
     )  # C is where it stays
-    add(time_steps(ns, spec.linux, in_child=True))
+    add(time_steps(ns, spec.linux, facts, in_child=True))
     add(_name_steps(spec, ns))
     add(where.network_child_steps)  # before sysctls, which name its interfaces
     add(label_steps(process, facts, warnings))  # through the host's /proc, which an image cannot forge
