@@ -1,7 +1,6 @@
 """What a command imports is what it costs to start: these modules must be absent after the commands that hurry.
 
-A stopwatch would flake; a list does not. The figures beside the names are milliseconds added to an interpreter
-that takes nine, on the machine where the list was drawn up.
+A stopwatch would flake; a list does not. tests/e2e/test_startup.py asks the same of commands that reach their end.
 """
 
 from __future__ import annotations
@@ -12,16 +11,9 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
+from harness.startup import HEAVY
 
-HEAVY = (
-    "typing enum re dataclasses functools contextlib collections inspect datetime "  # 4, 5.6, 7, 12-18 …
-    "json argparse logging subprocess threading pathlib shutil tempfile ctypes sqlite3 "  # 9, 14, 15, 10, 6, 6 …
-    "signal socket select selectors queue concurrent.futures asyncio multiprocessing "  # 6 each for enum, 41-62
-    "ssl urllib urllib.parse urllib.request http http.client email urllib3 msgspec rich isal jeepney "  # 20, 74, 21, 53
-    "importlib.metadata importlib.resources pkgutil platform locale gettext textwrap string decimal random "
-    "knarr.registry knarr.host.doctor knarr.host.systemd"
-).split()
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 # Every command that someone waits for, as it is typed most.
 COMMANDS = {

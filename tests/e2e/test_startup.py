@@ -1,0 +1,64 @@
+"""Commands that reach their end import nothing heavy either: what the interpreter itself reports while it runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.command import Knarr
+from harness.startup import HEAVY
+
+pytestmark = pytest.mark.requires("root")
+REPORT = {"PYTHONPROFILEIMPORTTIME": "1"}
+
+
+def reported(stderr: str) -> set[str]:
+    """Module names of `-X importtime` lines: `import time: SELF | CUMULATIVE | NAME`."""
+    return {
+        line.rpartition("|")[2].strip() for line in stderr.splitlines() if line.startswith("import time:")
+    }
+
+
+@pytest.fixture(scope="module")
+def bare() -> set[str]:
+    """What this interpreter imports before it reads a line of ours (`site`, a distribution's hooks)."""
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", "pass"], capture_output=True, text=True)
+    return reported(done.stderr)
+
+
+def heavy(knarr: Knarr, bare: set[str], *words: str) -> list[str]:
+    result = knarr(*words, env=REPORT)
+    assert result.code == 0, str(result)
+    modules = reported(result.stderr)
+    assert "knarr.cli.main" in modules
+    return sorted((modules - bare) & set(HEAVY))
+
+
+def test_run_in_the_foreground(knarr: Knarr, busybox: str, bare: set[str]) -> None:
+    assert heavy(knarr, bare, "run", "--rm", "--network", "none", busybox, "true") == []
+
+
+@pytest.mark.requires("nft")
+def test_run_on_the_bridge(knarr: Knarr, busybox: str, bare: set[str]) -> None:
+    knarr.ok("run", "--rm", busybox, "true")  # makes the bridge, which may import what it likes
+    assert heavy(knarr, bare, "run", "--rm", "-p", "127.0.0.1:18080:80", busybox, "true") == []
+
+
+def test_the_life_of_a_container(knarr: Knarr, busybox: str, bare: set[str]) -> None:
+    assert heavy(knarr, bare, "run", "-d", "--name", "c", "--network", "none", busybox, "sleep", "100") == []
+    for words in (
+        ["exec", "c", "true"],
+        ["ps"],
+        ["ps", "-a", "--no-trunc"],
+        ["logs", "c"],
+        ["inspect", "c"],
+        ["inspect", busybox],
+        ["stop", "-t", "0", "c"],
+        ["start", "c"],
+        ["kill", "c"],
+        ["wait", "c"],
+        ["rm", "-f", "c"],
+    ):
+        assert heavy(knarr, bare, *words) == [], words
