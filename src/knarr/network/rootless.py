@@ -9,15 +9,13 @@ monitor ends, however it ends, so does the program. Inside it looks the same wit
 
 from __future__ import annotations
 
-import errno
+import _socket
 import os
 import select
 
-import _socket
-
-from knarr.errors import HostError
+from knarr.errors import HostError, UsageError
 from knarr.host.native import spawn
-from knarr.network.attach import INTERFACE, Attachment, Names, loopback_step, named
+from knarr.network.attachment import HOST_ORIGIN, INTERFACE, Attachment, Names, loopback_step, named
 from knarr.network.ports import PortRequest, Published, reserve
 from knarr.plan.step import Step
 from knarr.record import Record
@@ -60,13 +58,15 @@ def prepare(
 ) -> Attachment:
     """As `attach.prepare`. Ports are checked by binding them, then left to the program, which binds them itself."""
     published = _checked_ports(requests)
-    api_socket = f"{paths.run}/networks/.slirp/{container_id[:32]}" if published and tool == "slirp4netns" else ""
+    api_socket = (
+        f"{paths.run}/networks/.slirp/{container_id[:32]}" if published and tool == "slirp4netns" else ""
+    )
     exit_fd, held = os.pipe2(os.O_CLOEXEC)
     attachment = Attachment(
         tool,
         "new",
         child_steps=(loopback_step(),),
-        teardown_steps=(Step("unlink", (api_socket,), "host network"),) if api_socket else (),
+        teardown_steps=(Step("unlink", (api_socket,), HOST_ORIGIN),) if api_socket else (),
         hold_fds=(held,),
         ip=ADDRESS,
         prefix=PREFIX,
@@ -84,16 +84,14 @@ def prepare(
         raise
 
 
-def start(user: UserNetwork, pid: int) -> None:
+def start(user: UserNetwork, pid: int) -> int:
     """Starts the program on the network namespace of `pid`; returns when that has its network and its ports.
 
-    Raises HostError with the program's own words. Closes `exit_fd`.
+    The result is the process started, for a caller that lives long enough to have to wait for it. Closes `exit_fd`.
+    Raises HostError with the program's own words.
     """
     try:
-        if user.tool == "slirp4netns":
-            _start_slirp(user, pid)
-        else:
-            _start_pasta(user, pid)
+        return _start_slirp(user, pid) if user.tool == "slirp4netns" else _start_pasta(user, pid)
     finally:
         os.close(user.exit_fd)
 
@@ -110,6 +108,11 @@ def missing(facts: HostFacts) -> str:
 
 def _checked_ports(requests: Sequence[PortRequest]) -> list[Published]:
     """The clear refusal comes from here; between this and the program's own bind somebody else could be faster."""
+    for request in requests:
+        if request.protocol not in ("tcp", "udp"):
+            raise UsageError(
+                f"-p …:{request.container_port}/{request.protocol}: only tcp and udp without root"
+            )
     published, sockets = reserve(requests, ipv6=False)
     for bound in sockets:
         bound.close()
@@ -117,7 +120,7 @@ def _checked_ports(requests: Sequence[PortRequest]) -> list[Published]:
 
 
 def _own_address() -> str:
-    """The address this host goes out with: what `host-gateway` means where the gateway is not the host. Sends nothing."""
+    """The address this host goes out with, which is `host-gateway` where the gateway is not the host. Sends nothing."""
     probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
         probe.connect(("192.0.2.1", 9))
@@ -131,7 +134,7 @@ def _own_address() -> str:
 # -- slirp4netns ------------------------------------------------------------------------------------------------
 
 
-def _start_slirp(user: UserNetwork, pid: int) -> None:
+def _start_slirp(user: UserNetwork, pid: int) -> int:
     argv = [
         user.program,
         "--configure",
@@ -155,9 +158,10 @@ def _start_slirp(user: UserNetwork, pid: int) -> None:
             folder = _socket_folder(user.api_socket)
             fds[5] = folder
             argv.append(f"--api-socket=/proc/self/fd/5/{os.path.basename(user.api_socket)}")
-        _launch(user, [*argv, str(pid), INTERFACE], fds, ready, told)
+        child = _launch(user, [*argv, str(pid), INTERFACE], fds, ready, told)
         for port in user.ports:
             _forward(folder, os.path.basename(user.api_socket), port)
+        return child
     finally:
         os.close(ready)
         if folder >= 0:
@@ -165,8 +169,8 @@ def _start_slirp(user: UserNetwork, pid: int) -> None:
             os.close(folder)
 
 
-def _launch(user: UserNetwork, argv: list[str], fds: dict[int, int], ready: int, told: int) -> None:
-    """Starts the program in a session of its own (the terminal's Ctrl-C is for the container) and waits for its word."""
+def _launch(user: UserNetwork, argv: list[str], fds: dict[int, int], ready: int, told: int) -> int:
+    """Starts it in a session of its own (the terminal's Ctrl-C is the container's) and waits for a byte on `ready`."""
     log = os.memfd_create("knarr-network", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -177,6 +181,7 @@ def _launch(user: UserNetwork, argv: list[str], fds: dict[int, int], ready: int,
             os.kill(child, 9)
             os.waitpid(child, 0)
             raise HostError(f"network: {user.tool}: {_last_words(log)}", hint="knarr doctor")
+        return child
     finally:
         os.close(log)
         os.close(nothing)
@@ -239,6 +244,37 @@ def _asked(path: str, request: bytes) -> bytes:
         return answer
     finally:
         connection.close()
+
+
+# -- pasta ------------------------------------------------------------------------------------------------------
+
+# pasta has no descriptor that ends it, and outlives the namespace it is for: a shell ends it. It is the shell's
+# child, not yet waited for, so its number cannot be another's.
+_KEEPER = '"$@" & program=$!; exec 3>&-; read -r _ <&4; kill "$program"'
+
+
+def _start_pasta(user: UserNetwork, pid: int) -> int:
+    argv = [user.program, "--foreground", "--quiet", "--config-net", "--ns-ifname", INTERFACE]
+    argv += ["--address", ADDRESS, "--netmask", str(PREFIX), "--gateway", GATEWAY, "--mtu", _MTU]
+    argv += ["--no-map-gw", "--dns-forward", RESOLVER, "--tcp-ns", "none", "--udp-ns", "none"]
+    if user.mac:
+        argv += ["--ns-mac-addr", user.mac]
+    for flag, protocol in (("--tcp-ports", "tcp"), ("--udp-ports", "udp")):
+        forms = [_pasta_form(port) for port in user.ports if port.protocol == protocol]
+        for form in forms or ["none"]:
+            argv += [flag, form]
+    # The pid file is written when all is set up: into the pipe that `_launch` listens to.
+    argv += ["--pid", "/proc/self/fd/3", str(pid)]
+    ready, told = os.pipe2(os.O_CLOEXEC)
+    try:
+        keeper = ["/bin/sh", "-c", _KEEPER, "knarr-network", *argv]
+        return _launch(user, keeper, {3: told, 4: user.exit_fd}, ready, told)
+    finally:
+        os.close(ready)
+
+
+def _pasta_form(port: Published) -> str:
+    return f"{port.host_ip}/{port.host_port}:{port.container_port}"
 
 
 def _host_has_ipv6() -> bool:
