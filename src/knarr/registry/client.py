@@ -120,9 +120,9 @@ class Client:
                 or round_ == _CHALLENGES_MAX
             ):
                 return answer
+            answer.error_body()  # the connection is free for the token
             if not self._authorizer.answer(endpoint, challenges, sent, base):
                 return answer
-            answer.error_body()
         raise AssertionError("unreachable")
 
     def base(self, endpoint: Endpoint) -> str:

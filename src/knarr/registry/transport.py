@@ -196,6 +196,7 @@ class Answer:
         self._started = time.monotonic()
         self._mark = self._started
         self._since_mark = 0
+        self._said: bytes | None = None
         transport.track(response)
 
     def read1(self, size: int) -> bytes:
@@ -240,13 +241,16 @@ class Answer:
         return b"".join(parts)
 
     def error_body(self) -> bytes:
-        """What an error answer says, cut, whatever happens on the way."""
-        try:
-            return self.read_all(_ERROR_BODY_MAX, "error answer")
-        except Cancelled:
-            raise
-        except (DataError, RemoteError):
-            return b""
+        """What an error answer says, cut, whatever happens on the way. May be asked again."""
+        if self._said is None:
+            self._said = b""
+            try:
+                self._said = self.read_all(_ERROR_BODY_MAX, "error answer")
+            except Cancelled:
+                raise
+            except (DataError, RemoteError):
+                pass
+        return self._said
 
     @property
     def length(self) -> int | None:

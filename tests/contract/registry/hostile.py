@@ -154,7 +154,11 @@ class Server(ThreadingHTTPServer):
                 request = self.tls.wrap_socket(request, server_side=True)
             except OSError:
                 return
-        super().finish_request(request, client_address)  # type: ignore[arg-type]
+        try:
+            super().finish_request(request, client_address)  # type: ignore[arg-type]
+        finally:
+            if self.tls is not None:
+                request.close()
 
     def server_close(self) -> None:
         for connection in self.live:
