@@ -130,9 +130,13 @@ def execute_in_userns(steps: Sequence[Step], facts: HostFacts | None = None) -> 
     try:
         # A second executor, started by the first: only the outer plan knows of namespaces, and the inner one's reports
         # name its own steps.
-        inner = (native.program(), "init", str(plan), str(theirs.fileno()))
-        outer = [*namespace_steps(facts), Step("exec", inner, ORIGIN)]
-        status = native.execute(outer, pass_fds=(plan, theirs.fileno()))
+        given = (plan, theirs.fileno())
+        outer = [
+            *namespace_steps(facts),
+            Step("close-fds", (str(max(given) + 1),), ORIGIN),
+            Step("exec", (native.program(), "init", *map(str, given)), ORIGIN),
+        ]
+        status = native.execute(outer, pass_fds=given)
         theirs.close()
         while report := ours.recv(native.REPORT_BYTES):
             if report.startswith(b"fail "):
