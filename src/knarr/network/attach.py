@@ -149,11 +149,12 @@ def _host(asked: Names, warnings: tuple[str, ...]) -> Attachment:
 
 
 def release(attachment: Attachment) -> None:
-    """Gives back what `prepare` took, when no monitor was started that would execute the tear-down."""
+    """Gives back what `prepare` took, when no monitor was started that would execute the tear-down. Only once: by the
+    second time, descriptors and address may be another's."""
     for fd in attachment.hold_fds:
         os.close(fd)
     if attachment.user is not None:
-        os.close(attachment.user.exit_fd)
+        attachment.user.lifeline.close()
     for step in attachment.teardown_steps:
         if step.op == "unlink":
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from knarr.errors import UsageError
-from knarr.host import netlink, nft
+from knarr.host import conntrack, netlink, nft
 from knarr.network import bridge, leases, ruleset
 from knarr.network.address import mac_of, subnet
 from knarr.network.attachment import HOST_ORIGIN, INTERFACE, Attachment, Names, named
@@ -50,18 +50,19 @@ def prepare(
         else:
             offset = leases.take(network.directory, v4, container_id)
         return named(
-            _attached(network, container_id, offset, published, sockets, mac), asked, network.gateway
+            _attached(facts, network, container_id, offset, published, sockets, mac), asked, network.gateway
         )
     except BaseException:
         for bound in sockets:
             bound.close()
         if offset:
-            leases.release(network.directory, v4.at(offset))
+            leases.release(network.directory, v4.at(offset), container_id)
             _forget_ports(network, container_id)
         raise
 
 
 def _attached(
+    facts: HostFacts,
     network: bridge.Network,
     container_id: str,
     offset: int,
@@ -82,6 +83,8 @@ def _attached(
         _drop_stale(network, elements)
         _remember_ports(network, container_id, ip, ip6, published)
         host_steps += _element_steps("add", network.table, elements, _shown(published))
+        if facts.kernel >= conntrack.FIRST_KERNEL:
+            host_steps += _forget_steps(published)
         # First the redirection, then what would bring it back.
         teardown[:0] = _element_steps("delete", network.table, elements, HOST_ORIGIN)
         teardown.insert(0, Step("unlink", (_ports_file(network, container_id),), HOST_ORIGIN))
@@ -142,6 +145,16 @@ def _element_steps(
     # On the way down somebody may have flushed the ruleset already.
     optional = what == "delete"
     return [Step("netlink", (str(netlink.NETFILTER), data.hex()), origin, optional) for data in batches]
+
+
+def _forget_steps(published: Sequence[Published]) -> list[Step]:
+    """Datagrams that somebody sends already follow their old flow, past the new element."""
+    data = b"".join(
+        conntrack.forget(ruleset.PROTOCOLS["udp"], port.host_port, ":" in port.host_ip)
+        for port in published
+        if port.protocol == "udp"
+    )
+    return [Step("netlink", (str(netlink.NETFILTER), data.hex()), "network", True)] if data else []
 
 
 def _drop_stale(network: bridge.Network, elements: Sequence[tuple[str, nft.Element]]) -> None:

@@ -62,10 +62,13 @@ def _candidates(last: int, end: int) -> Iterator[int]:
     yield from range(FIRST, min(last + 1, end))
 
 
-def release(directory: str, address: str) -> None:
+def release(directory: str, address: str, container_id: str) -> None:
+    """Gives an address back, unless it is somebody else's by now."""
+    path = f"{directory}/{address}"
     try:
-        os.unlink(f"{directory}/{address}")
-    except FileNotFoundError:
+        if os.readlink(path) == container_id:
+            os.unlink(path)
+    except OSError:  # given back already
         pass
 
 

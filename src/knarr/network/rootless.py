@@ -36,13 +36,27 @@ _TUN = "/dev/net/tun"
 PAUSE = "network"
 
 
+class Descriptor:
+    """A file descriptor that may be closed more than once: after a failed start nobody knows who came first."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def close(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+            self.number = -1
+
+
 class UserNetwork(Record):
-    """What `start` needs. `exit_fd` is ours until then: the end of a pipe whose other end the monitor holds."""
+    """What `start` needs. `lifeline` is ours until then: the end of a pipe whose other end the monitor holds."""
 
     tool: str  # slirp4netns, pasta
     program: str
     ports: tuple[Published, ...]
-    exit_fd: int
+    lifeline: Descriptor
     api_socket: str  # slirp4netns: where it is told of ports; "" without any
     mac: str
 
@@ -58,9 +72,7 @@ def prepare(
 ) -> Attachment:
     """As `attach.prepare`. Ports are checked by binding them, then left to the program, which binds them itself."""
     published = _checked_ports(requests)
-    api_socket = (
-        f"{paths.run}/networks/.slirp/{container_id[:32]}" if published and tool == "slirp4netns" else ""
-    )
+    api_socket = f"{paths.run}/networks/.slirp/{container_id}" if published and tool == "slirp4netns" else ""
     exit_fd, held = os.pipe2(os.O_CLOEXEC)
     attachment = Attachment(
         tool,
@@ -74,7 +86,7 @@ def prepare(
         mac=mac,
         published=tuple(published),
         pauses=(PAUSE,),
-        user=UserNetwork(tool, facts.tools[tool], tuple(published), exit_fd, api_socket, mac),
+        user=UserNetwork(tool, facts.tools[tool], tuple(published), Descriptor(exit_fd), api_socket, mac),
     )
     try:
         return named(attachment, asked, _own_address(), RESOLVER)
@@ -87,13 +99,13 @@ def prepare(
 def start(user: UserNetwork, pid: int) -> int:
     """Starts the program on the network namespace of `pid`; returns when that has its network and its ports.
 
-    The result is the process started, for a caller that lives long enough to have to wait for it. Closes `exit_fd`.
-    Raises HostError with the program's own words.
+    The result is the process started, for a caller that lives long enough to have to wait for it. Closes the
+    lifeline. Raises HostError with the program's own words.
     """
     try:
         return _start_slirp(user, pid) if user.tool == "slirp4netns" else _start_pasta(user, pid)
     finally:
-        os.close(user.exit_fd)
+        user.lifeline.close()
 
 
 def missing(facts: HostFacts) -> str:
@@ -150,7 +162,7 @@ def _start_slirp(user: UserNetwork, pid: int) -> int:
     if user.mac:
         argv.append(f"--macaddress={user.mac}")
     ready, told = os.pipe2(os.O_CLOEXEC)
-    fds = {3: told, 4: user.exit_fd}
+    fds = {3: told, 4: user.lifeline.number}
     folder = -1
     try:
         if user.api_socket:
@@ -268,7 +280,7 @@ def _start_pasta(user: UserNetwork, pid: int) -> int:
     ready, told = os.pipe2(os.O_CLOEXEC)
     try:
         keeper = ["/bin/sh", "-c", _KEEPER, "knarr-network", *argv]
-        return _launch(user, keeper, {3: told, 4: user.exit_fd}, ready, told)
+        return _launch(user, keeper, {3: told, 4: user.lifeline.number}, ready, told)
     finally:
         os.close(ready)
 
