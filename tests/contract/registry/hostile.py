@@ -152,6 +152,7 @@ class Server(ThreadingHTTPServer):
             request.settimeout(10)
             try:
                 request = self.tls.wrap_socket(request, server_side=True)
+                self.live.add(request)
             except OSError:
                 return
         try:
