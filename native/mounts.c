@@ -1,0 +1,313 @@
+/* mounts.c: making mounts and putting them in place, by descriptor from end to end. */
+#include "mounts.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "beneath.h"
+#include "executor.h"
+#include "kernel.h"
+#include "namespaces.h"
+#include "ops.h"
+#include "tree.h"
+
+enum { LONGEST_VALUE = 255 }; /* fsconfig(2) takes no more */
+
+static char *copy_up_target;
+static int copy_up_from = -1;
+
+void set_attributes(int mount, uint64_t set, uint64_t clear, bool recursive, uint64_t propagation)
+{
+	struct k_mount_attr attr = { .set = set, .clear = clear, .propagation = propagation };
+	if (set & MOUNT_ATTR__ATIME)
+		attr.clear |= MOUNT_ATTR__ATIME; /* one of a kind: the kernel wants the old one cleared */
+	if (set | clear | propagation)
+		SYS(k_mount_setattr(mount, recursive ? AT_RECURSIVE : 0, &attr), "attributes");
+}
+
+/* flags: MS_SHARED, MS_PRIVATE, MS_SLAVE or MS_UNBINDABLE, with MS_REC or without */
+static void set_propagation(int mount, uint64_t flags)
+{
+	set_attributes(mount, 0, 0, flags & MS_REC, flags & ~(uint64_t)MS_REC);
+}
+
+void op_propagation(int argc, char **argv)
+{
+	(void)argc;
+	SYS(mount(NULL, argv[0], NULL, hexadecimal(argv[1]), NULL));
+}
+
+/* The filesystem's own explanation, where it has one: "e overlay: Unknown parameter 'x'". */
+_Noreturn static void fail_with_log(int fs, int error, const char *what)
+{
+	char text[256];
+	ssize_t n = read(fs, text, sizeof text - 1);
+	if (n <= 2)
+		fail(error, "%s", what);
+	text[n] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	fail(error, "%s", text + 2);
+}
+
+static void configure(int fs, unsigned command, const char *key, const char *value)
+{
+	if (k_fsconfig(fs, command, key, value) < 0)
+		fail_with_log(fs, errno, key ? key : "");
+}
+
+/* data: "key,key=value"; a comma in a value is written \, */
+static void configure_all(int fs, const char *data)
+{
+	char word[LONGEST_VALUE * 2];
+	while (*data) {
+		size_t n = 0;
+		for (; *data && *data != ','; data++) {
+			if (data[0] == '\\' && data[1] == ',')
+				data++;
+			if (n == sizeof word - 1)
+				fail(ENAMETOOLONG, "option");
+			word[n++] = *data;
+		}
+		word[n] = '\0';
+		data += *data == ',';
+		if (n == 0)
+			continue;
+		char *value = strchr(word, '=');
+		if (value)
+			*value++ = '\0';
+		configure(fs, value ? K_SET_STRING : K_SET_FLAG, word, value);
+	}
+}
+
+static int open_filesystem(const char *type)
+{
+	int fs = k_fsopen(type);
+	if (fs < 0)
+		fail(errno, errno == ENODEV ? "the kernel has no filesystem %s" : "%s", type);
+	return fs;
+}
+
+int new_filesystem(const char *type, const char *source, const char *data, uint64_t attributes)
+{
+	int fs = open_filesystem(type);
+	if (*source)
+		configure(fs, K_SET_STRING, "source", source);
+	configure_all(fs, data);
+	configure(fs, K_CMD_CREATE, NULL, NULL);
+	int mount = k_fsmount(fs, attributes);
+	if (mount < 0)
+		fail_with_log(fs, errno, "");
+	close(fs);
+	return mount;
+}
+
+void attach(int mount, int target)
+{
+	SYS(k_attach(mount, target));
+	close(target);
+	close(mount);
+}
+
+/* ---- overlay ---- */
+
+/* fsconfig takes short values only: a long path goes by descriptor, under the name that it has in procfs. */
+static void configure_path(int fs, const char *key, const char *path)
+{
+	char name[64];
+	if (strlen(path) > LONGEST_VALUE) {
+		int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		SYS(fd, "%s", key);
+		snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+		path = name;
+	}
+	configure(fs, K_SET_STRING, key, path);
+}
+
+static size_t append(char *text, size_t at, size_t room, const char *more, bool escape)
+{
+	for (; *more; more++) {
+		if (at + 2 >= room)
+			fail(E2BIG, "the list of layers is too long");
+		if (escape && (*more == ':' || *more == ',' || *more == '\\'))
+			text[at++] = '\\';
+		text[at++] = *more;
+	}
+	text[at] = '\0';
+	return at;
+}
+
+/* Before Linux 6.7 overlay knows no `lowerdir+`: one string for mount(2), of a page at most. What all layers' paths
+ * begin with is left out: they are given relative to that directory. */
+static void overlay_by_string(char **argv, int layers)
+{
+	char text[4096], common[PATH_MAX];
+	size_t at = 0, same = strlen(argv[4]);
+	for (int i = 1; i < layers; i++)
+		for (size_t n = 0; n < same; n++)
+			if (argv[4 + i][n] != argv[4][n])
+				same = n;
+	while (same && argv[4][same - 1] != '/')
+		same--;
+	if (layers == 1 || same >= sizeof common)
+		same = 0;
+	memcpy(common, argv[4], same);
+	common[same] = '\0';
+	at = append(text, at, sizeof text, "lowerdir=", false);
+	for (int i = 0; i < layers; i++) {
+		at = append(text, at, sizeof text, i ? ":" : "", false);
+		at = append(text, at, sizeof text, argv[4 + i] + same, true);
+	}
+	if (*argv[1]) {
+		at = append(text, at, sizeof text, ",upperdir=", false);
+		at = append(text, at, sizeof text, argv[1], true);
+		at = append(text, at, sizeof text, ",workdir=", false);
+		at = append(text, at, sizeof text, argv[2], true);
+	}
+	if (*argv[3]) {
+		at = append(text, at, sizeof text, ",", false);
+		append(text, at, sizeof text, argv[3], false);
+	}
+	if (same)
+		SYS(chdir(common), "%s", common);
+	SYS(mount("overlay", argv[0], "overlay", 0, text));
+	SYS(chdir("/"), "/");
+}
+
+void op_overlay(int argc, char **argv)
+{
+	int layers = argc - 4;
+	int fs = open_filesystem("overlay");
+	for (int i = 0; i < layers; i++) {
+		if (i == 0 && strlen(argv[4]) <= LONGEST_VALUE && k_fsconfig(fs, K_SET_STRING, "lowerdir+", argv[4]) < 0) {
+			if (errno != EINVAL)
+				fail_with_log(fs, errno, argv[4]);
+			close(fs);
+			overlay_by_string(argv, layers);
+			return;
+		} else if (i > 0 || strlen(argv[4]) > LONGEST_VALUE) {
+			configure_path(fs, "lowerdir+", argv[4 + i]);
+		}
+	}
+	if (*argv[1]) {
+		configure_path(fs, "upperdir", argv[1]);
+		configure_path(fs, "workdir", argv[2]);
+	}
+	configure(fs, K_SET_STRING, "source", "overlay");
+	configure_all(fs, argv[3]);
+	configure(fs, K_CMD_CREATE, NULL, NULL);
+	int mount = k_fsmount(fs, 0);
+	if (mount < 0)
+		fail_with_log(fs, errno, "");
+	close(fs);
+	int target = open(argv[0], O_PATH | O_DIRECTORY | O_CLOEXEC);
+	SYS(target, "mount point");
+	attach(mount, target);
+}
+
+/* ---- a new filesystem instance ---- */
+
+void op_copy_up(int argc, char **argv)
+{
+	(void)argc;
+	copy_up_target = argv[0];
+	copy_up_from = in_open(argv[0], O_RDONLY | O_DIRECTORY);
+	if (copy_up_from < 0 && errno != ENOENT)
+		fail(errno, "");
+}
+
+static void copy_up(int mount, uint64_t attributes)
+{
+	int to = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	SYS(to, "copy");
+	copy_content(copy_up_from, to);
+	close(to);
+	close(copy_up_from);
+	copy_up_from = -1;
+	copy_up_target = NULL;
+	set_attributes(mount, attributes & MOUNT_ATTR_RDONLY, 0, false, 0);
+}
+
+void op_mount(int argc, char **argv)
+{
+	(void)argc;
+	const char *type = argv[0], *path = argv[2];
+	uint64_t attributes = hexadecimal(argv[3]);
+	bool filled = copy_up_target && copy_up_from >= 0 && strcmp(copy_up_target, path) == 0;
+	int target;
+	if (strcmp(type, "proc") == 0 || strcmp(type, "sysfs") == 0) {
+		/* What is masked and made read-only later lies at these paths: a link could send the filesystem
+		 * elsewhere and leave a forgery to be masked (CVE-2019-19921). */
+		target = in_open_plain(path, O_PATH);
+		if (target < 0 && errno != ENOENT)
+			fail(errno, "mount point");
+		if (target < 0) {
+			close(in_make(path, false, 0755, NULL));
+			SYS(target = in_open_plain(path, O_PATH), "mount point");
+		}
+	} else {
+		target = in_make(path, false, 0755, NULL);
+	}
+	int mount = new_filesystem(type, argv[1], argv[4], filled ? attributes & ~(uint64_t)MOUNT_ATTR_RDONLY : attributes);
+	if (filled)
+		copy_up(mount, attributes);
+	attach(mount, target);
+}
+
+/* ---- bind ---- */
+
+static void bind_tree(char **argv, const char *uid_maps, const char *gid_maps, bool map_all)
+{
+	bool recursive = truth(argv[3]);
+	int tree = k_open_tree(AT_FDCWD, argv[0], OPEN_TREE_CLONE | (recursive ? AT_RECURSIVE : 0U));
+	SYS(tree);
+	if (uid_maps) {
+		struct k_mount_attr attr = { .set = MOUNT_ATTR_IDMAP };
+		int namespace = mapped_user_namespace(uid_maps, gid_maps);
+		attr.userns_fd = (uint64_t)namespace;
+		SYS(k_mount_setattr(tree, map_all ? AT_RECURSIVE : 0, &attr), "ID-mapped mount");
+		close(namespace);
+	}
+	set_attributes(tree, hexadecimal(argv[6]), hexadecimal(argv[7]), true, 0);
+	set_attributes(tree, hexadecimal(argv[4]), hexadecimal(argv[5]), false, 0);
+	set_propagation(tree, hexadecimal(argv[8]));
+	struct stat st;
+	SYS(fstat(tree, &st));
+	bool file = strcmp(argv[2], "file") == 0 || (strcmp(argv[2], "auto") == 0 && !S_ISDIR(st.st_mode));
+	attach(tree, in_make(argv[1], file, file ? 0644 : 0755, NULL));
+}
+
+void op_bind(int argc, char **argv)
+{
+	(void)argc;
+	bind_tree(argv, NULL, NULL, false);
+}
+
+void op_idmap_bind(int argc, char **argv)
+{
+	(void)argc;
+	bind_tree(argv, argv[9], argv[10], truth(argv[11]));
+}
+
+void op_attach_propagation(int argc, char **argv)
+{
+	(void)argc;
+	int fd = in_open(argv[0], O_PATH);
+	SYS(fd);
+	set_propagation(fd, hexadecimal(argv[1]));
+	close(fd);
+}
+
+void op_remount(int argc, char **argv)
+{
+	(void)argc;
+	int fd = in_open(argv[0], O_PATH);
+	SYS(fd);
+	set_attributes(fd, hexadecimal(argv[1]), hexadecimal(argv[2]), truth(argv[3]), 0);
+	close(fd);
+}

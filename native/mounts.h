@@ -1,0 +1,17 @@
+/* mounts.h: making a mount and putting it in place. Each ends the step when it fails. */
+#ifndef KNARR_MOUNTS_H
+#define KNARR_MOUNTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A detached mount of a new filesystem instance; data is "key,key=value". */
+int new_filesystem(const char *type, const char *source, const char *data, uint64_t attributes);
+
+/* Puts a detached mount on a target, and closes both. */
+void attach(int mount, int target);
+
+/* MOUNT_ATTR_* to set and clear; `propagation` is one MS_* or 0. */
+void set_attributes(int mount, uint64_t set, uint64_t clear, bool recursive, uint64_t propagation);
+
+#endif

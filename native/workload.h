@@ -1,0 +1,17 @@
+/* workload.h: the last steps before this process becomes the workload. */
+#ifndef KNARR_WORKLOAD_H
+#define KNARR_WORKLOAD_H
+
+#include "plan.h"
+
+/* `pdeathsig` again: the kernel forgets it with every change of identity (prctl(2)). */
+void workload_arm_parent_signal(void);
+
+/* The seccomp step to load right before exec. */
+void workload_before_exec(int step);
+void load_filter_of(const struct step *step);
+
+/* No signal ignored, none blocked: exec would hand that on. */
+void workload_default_signals(void);
+
+#endif
