@@ -11,7 +11,8 @@ from knarr.engine.start import compile_plan
 from knarr.engine.surroundings import FILES, Prepared
 from knarr.engine.userns import id_maps
 from knarr.host.users import identity_in
-from knarr.network.attach import Attachment, loopback_step, resolve_mode
+from knarr.network.attach import resolve_mode
+from knarr.network.attachment import Attachment, loopback_step
 from knarr.oci.document import encode
 from knarr.plan import cgroup
 from knarr.plan.render import render

@@ -151,7 +151,7 @@ def compile_plan(
         cgroup=place,
         network_host_steps=prepared.attachment.host_steps,
         network_child_steps=prepared.attachment.child_steps,
-        pauses=("network",) if prepared.attachment.user is not None else (),
+        pauses=prepared.attachment.pauses,
         console_fd=CONSOLE_FD if config.options.tty else -1,
         init_reaper=config.options.init,
         pdeathsig=True,

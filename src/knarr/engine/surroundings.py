@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from knarr.engine.engine import Engine
-    from knarr.network.attach import Attachment
+    from knarr.network.attachment import Attachment
 
 FILES = {"hosts": "/etc/hosts", "hostname": "/etc/hostname", "resolv.conf": "/etc/resolv.conf"}
 
@@ -51,14 +51,13 @@ def surroundings(engine: Engine, directory: ContainerDir, config: ContainerConfi
         directory.id,
         options.network.mode,
         _ports(config),
-        asked=attach.Names(
-            hostname if joined is None else "",
-            options.network.dns,
-            options.network.dns_search,
-            options.network.dns_options,
-            options.network.add_hosts,
-        ),
+        hostname=hostname if joined is None else "",
+        dns=options.network.dns,
+        dns_search=options.network.dns_search,
+        dns_options=options.network.dns_options,
+        add_hosts=options.network.add_hosts,
         mac=options.network.mac_address,
+        ip=options.network.ip,
         join=_namespace_file(joined, "net") if joined else "",
     )
     try:
