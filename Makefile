@@ -29,7 +29,9 @@ check: packages-test $(READY)
 	@$(PY) -m ruff check
 	@$(PY) -m mypy
 	@$(PY) -m pytest -q tests/unit/test_layers.py
-	@$(PY) native/build.py --warnings --sanitize
+	@$(PY) native/build.py build/knarr-native
+	@$(PY) native/build.py --compiler cc build/knarr-native-cc
+	@$(PY) native/build.py --sanitize build/knarr-native-sanitized
 
 conformance: packages-test $(READY)
 	@tools/prepare packages $(JUDGES) $(if $(shell command -v go),,golang-go)
