@@ -177,7 +177,9 @@ class Source:
         what = f"blob {descriptor.digest[:19]} of {self.reference.familiar_name}"
 
         def open_at(start: int) -> Answer:
-            return self._first(lambda e: self._blob(e, descriptor.digest, start), insist=False)  # the reader does
+            return self._first(
+                lambda e: self._blob(e, descriptor.digest, start), insist=False
+            )  # the reader does
 
         return BlobReader(descriptor, what, open_at, self._client.patience(), offset=offset)
 

@@ -131,7 +131,7 @@ def from_entry(entry: Mapping[str, Any], where: str) -> Credential:
     username, password = text("username"), text("password")
     if text("auth"):
         try:
-            decoded = base64.b64decode(text("auth")).decode()
+            decoded = base64.b64decode(text("auth").strip(), validate=True).decode()
         except (binascii.Error, ValueError) as e:
             raise DataError(f"{where}.auth: not base64 of user:password") from e
         username, _, password = decoded.rstrip("\0").partition(":")

@@ -112,7 +112,9 @@ class Hostile:
             return Reply(200, b"{}", "application/json")
         repository, kind, name = path.removeprefix("/v2/").rsplit("/", 2)
         if kind == "manifests":
-            return self.manifests.get((repository, name)) or error(404, "MANIFEST_UNKNOWN", "manifest unknown")
+            return self.manifests.get((repository, name)) or error(
+                404, "MANIFEST_UNKNOWN", "manifest unknown"
+            )
         if kind == "blobs" and name in self.blobs:
             return self._blob(self.blobs[name], request.headers.get("Range", ""), name)
         return error(404, "BLOB_UNKNOWN", "blob unknown to registry")
@@ -148,7 +150,9 @@ class Server(ThreadingHTTPServer):
 
     def finish_request(self, request: object, client_address: object) -> None:
         assert isinstance(request, socket.socket)
-        if self.tls is not None:  # in the connection's own thread: a client that fails its handshake stops nobody
+        if (
+            self.tls is not None
+        ):  # in the connection's own thread: a client that fails its handshake stops nobody
             request.settimeout(10)
             try:
                 request = self.tls.wrap_socket(request, server_side=True)
@@ -195,13 +199,16 @@ class Handler(BaseHTTPRequestHandler):
         for key, value in reply.headers.items():
             self.send_header(key, value)
         length = len(reply.body) if announce is None else announce
-        self.send_header(*(("Transfer-Encoding", "chunked") if length < 0 else ("Content-Length", str(length))))
+        self.send_header(
+            *(("Transfer-Encoding", "chunked") if length < 0 else ("Content-Length", str(length)))
+        )
         self.end_headers()
         if self.command == "HEAD":
             return
         body = reply.body if send is None else reply.body[:send]
         if length < 0:
-            body = b"%x\r\n%b\r\n" % (len(body), body) + (b"0\r\n\r\n" if send is None else b"") if body else b"0\r\n\r\n"
+            end = b"0\r\n\r\n" if send is None or not body else b""
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + end
         self.wfile.write(body)
         if send is not None:
             self.hang_up()
@@ -307,7 +314,8 @@ def change(**headers: str) -> Action:
     """The honest answer with other headers."""
 
     def act(handler: Handler, honest: Reply) -> bool:
-        handler.send(honest._replace(headers={**honest.headers, **{k.replace("_", "-"): v for k, v in headers.items()}}))
+        changed = {key.replace("_", "-"): value for key, value in headers.items()}
+        handler.send(honest._replace(headers={**honest.headers, **changed}))
         return True
 
     return act
@@ -356,8 +364,8 @@ def basic(user: str, password: str) -> Callable[[Request], Reply | None]:
 class Tokens:
     """Bearer tokens, handed out at `/token` of the registry itself or of another server."""
 
-    def __init__(self, realm: str, *, user: str = "", password: str = "", identity: str = "", life_s: int = 300) -> None:
-        self.realm, self.user, self.password, self.identity, self.life_s = realm, user, password, identity, life_s
+    def __init__(self, realm: str, *, user: str = "", password: str = "", identity: str = "") -> None:
+        self.realm, self.user, self.password, self.identity = realm, user, password, identity
         self.valid: set[str] = set()
         self.issued = 0
 
@@ -373,7 +381,9 @@ class Tokens:
     def issue(self, request: Request) -> Reply:
         if request.method == "POST":
             fields = urllib.parse.parse_qs(request.body.decode())
-            if fields.get("refresh_token") != [self.identity] or fields.get("grant_type") != ["refresh_token"]:
+            if fields.get("refresh_token") != [self.identity] or fields.get("grant_type") != [
+                "refresh_token"
+            ]:
                 return error(401, "UNAUTHORIZED", "bad refresh token")
         elif self.user:
             pair = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
@@ -382,5 +392,5 @@ class Tokens:
         self.issued += 1
         token = f"token-{self.issued}"
         self.valid.add(token)
-        body = json.dumps({"token": token, "expires_in": self.life_s}).encode()
+        body = json.dumps({"token": token, "expires_in": 300}).encode()
         return Reply(200, body, "application/json")

@@ -121,9 +121,7 @@ def test_a_token_that_is_revoked_in_between(hostile: Hostile, client: MakeClient
     assert tokens.issued == 2
 
 
-def test_an_expired_token_is_not_sent(
-    hostile: Hostile, client: MakeClient, image: MadeImage
-) -> None:
+def test_an_expired_token_is_not_sent(hostile: Hostile, client: MakeClient, image: MadeImage) -> None:
     reference = hostile.add("a", "latest", image)
     tokens = Tokens(f"http://{hostile.host}/token")
     hostile.guard = tokens.guard
@@ -165,7 +163,10 @@ def test_a_registry_that_is_never_content(hostile: Hostile, client: MakeClient, 
 
 @pytest.mark.parametrize(
     "challenge",
-    ["Bearer", "Bearer realm=", 'Bearer realm=""', 'Bearer realm="file:///etc/passwd"', 'Bearer realm="x', 'Bearer realm="/token"'],
+    [
+        "Bearer", "Bearer realm=", 'Bearer realm=""', 'Bearer realm="file:///etc/passwd"', 'Bearer realm="x',
+        'Bearer realm="/token"',
+    ],
 )  # fmt: skip
 def test_challenges_without_sense(
     hostile: Hostile, client: MakeClient, image: MadeImage, challenge: str

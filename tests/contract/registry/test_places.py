@@ -46,12 +46,16 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
             f"subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage={usage}\n"
             "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
         )
-        openssl("req", "-new", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl(
+            "req", "-new", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
+        )
         openssl(
             "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
             "-days", "3650", "-extfile", f"{name}.ext", "-out", f"{name}.cert",
         )  # fmt: skip
-    return Authority(at / "ca.crt", at / "server.cert", at / "server.key", at / "client.cert", at / "client.key")
+    return Authority(
+        at / "ca.crt", at / "server.cert", at / "server.key", at / "client.cert", at / "client.key"
+    )
 
 
 @pytest.fixture
@@ -145,7 +149,8 @@ def test_client_certificate(
         assert named.source(reference).manifest().body == image.manifest
         place = tmp_path / "certs.d" / registry.host
         place.mkdir(parents=True)
-        for name, path in (("ca.crt", authority.ca), ("me.cert", authority.client_cert), ("me.key", authority.client_key)):
+        pair_of_files = {"me.cert": authority.client_cert, "me.key": authority.client_key}
+        for name, path in {"ca.crt": authority.ca, **pair_of_files}.items():
             (place / name).write_bytes(path.read_bytes())
         assert client().source(reference).manifest().body == image.manifest
         (place / "me.key").unlink()
@@ -226,7 +231,9 @@ def test_blocked(hostile: Hostile, client: MakeClient) -> None:
 # ---- proxies
 
 
-def test_a_proxy_is_used_and_loopback_never_is(hostile: Hostile, client: MakeClient, image: MadeImage) -> None:
+def test_a_proxy_is_used_and_loopback_never_is(
+    hostile: Hostile, client: MakeClient, image: MadeImage
+) -> None:
     """The registry itself plays the proxy: a request through one has the whole URL in its first line."""
     hostile.add("a", "latest", image)
     c = client(

@@ -101,9 +101,7 @@ def test_docker_schema_2(hostile: Hostile, client: MakeClient, image: MadeImage)
     assert isinstance(read_manifest(found.body, found.media_type, "it"), Manifest)
 
 
-def test_one_connection_serves_many_requests(
-    hostile: Hostile, client: MakeClient, image: MadeImage
-) -> None:
+def test_one_connection_serves_many_requests(hostile: Hostile, client: MakeClient, image: MadeImage) -> None:
     reference = hostile.add("a", "latest", image)
     opened: list[object] = []
     accept = hostile._server.get_request

@@ -22,7 +22,8 @@ def test_parts() -> None:
     "text",
     [
         "", "sha256", "sha256:", "sha256:" + "a" * 63, "sha256:" + "A" * 64, "md5:" + "a" * 32, "a" * 64,
-        "sha256:../" + "a" * 61, GOOD + "\n", "sha512:" + "a" * 64, "sha256:" + "a" * 63 + "\u0661", "sha256:sha256:" + "a" * 57,
+        "sha256:../" + "a" * 61, GOOD + "\n",
+        "sha512:" + "a" * 64, "sha256:" + "a" * 63 + "\u0661", "sha256:sha256:" + "a" * 57,
     ],
 )  # fmt: skip
 def test_refused(text: str) -> None:

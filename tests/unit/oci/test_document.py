@@ -77,10 +77,14 @@ def test_the_runtime_specifications_odd_names() -> None:
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["schemaVersion", "config", "layers", "manifests", "mediaType", "digest", "size", "platform"]),
-        inner,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["schemaVersion", "config", "layers", "manifests", "mediaType", "digest", "size", "platform"]
+            ),
+            inner,
+        )
     ),
     max_leaves=15,
 )

@@ -29,7 +29,8 @@ def test_round_trip_and_the_standard_librarys_opinion(value: object) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "{", "[1,]", '{"a":}', "nul", "NaN", "-Infinity", "1 2", '"\n"', '"\\x"', "{'a':1}", b"\xff", "[" * 100_000,
+        "", " ", "{", "[1,]", '{"a":}', "nul", "NaN", "-Infinity", "1 2", '"\n"', '"\\x"', "{'a':1}", b"\xff",
+        "[" * 100_000,
         '{"a":1}}', "01", "+1", "\u00a01",
     ],
 )  # fmt: skip

@@ -105,7 +105,9 @@ def test_layers_that_are_layers(base: str, compression: str) -> None:
 
 def test_artifacts_and_strange_layers_are_named() -> None:
     check_image(image(manifest(config=descriptor(DOCKER_CONFIG))), "it")
-    with pytest.raises(DataError, match=r"not a container image but an artifact of type 'application/x.chart'"):
+    with pytest.raises(
+        DataError, match=r"not a container image but an artifact of type 'application/x.chart'"
+    ):
         check_image(image(manifest(config=descriptor("application/x.chart"))), "it")
     with pytest.raises(DataError, match=r"it.layers\[0\] is encrypted"):
         check_image(image(manifest(layers=[descriptor(OCI_LAYER + "+gzip+encrypted")])), "it")

@@ -88,7 +88,9 @@ def test_which_words_name_their_registry() -> None:
 
 components = st.from_regex(r"\A[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+){0,3}\Z").filter(lambda c: len(c) < 40)
 paths = st.lists(components, min_size=1, max_size=4).map("/".join).filter(lambda p: len(p) != 64)
-domains = st.sampled_from(["quay.io", "localhost", "localhost:5000", "127.0.0.1:80", "[::1]:5000", "Reg-1.example.com"])
+domains = st.sampled_from(
+    ["quay.io", "localhost", "localhost:5000", "127.0.0.1:80", "[::1]:5000", "Reg-1.example.com"]
+)
 tags = st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 digests = st.text("0123456789abcdef", min_size=64, max_size=64).map(lambda h: f"sha256:{h}")
 
