@@ -22,11 +22,14 @@ INITIAL_USERNS = "user:[4026531837]"
 # Where administrators' programs live; an ordinary user's PATH often lacks them.
 _EXTRA_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
+_RANGES = 339  # the kernel takes a map of 340 lines, and one is the user's own id
+
 
 def read_facts() -> HostFacts:
     """This machine as this process sees it. Never fails: what cannot be read is absent."""
     uname = os.uname()
     euid = os.geteuid()
+    egid = os.getegid()
     owner = range_owner(euid)
     user = user_name(owner)
     v1, v2 = cgroup_hierarchies(_read("/proc/self/mountinfo"), _read("/proc/self/cgroup"))
@@ -34,7 +37,7 @@ def read_facts() -> HostFacts:
         kernel=kernel_version(uname.release),
         arch=uname.machine,
         euid=euid,
-        egid=os.getegid(),
+        egid=egid,
         user=user,
         capabilities=effective_capabilities(_read("/proc/self/status")),
         last_cap=_number(_read("/proc/sys/kernel/cap_last_cap"), 40),
@@ -42,8 +45,8 @@ def read_facts() -> HostFacts:
         cgroup_v2=_with_controllers(v2) if v2 else None,
         systemd=os.path.isdir("/run/systemd/system"),
         nofile_hard=open_files_limit(_read("/proc/self/limits")),
-        subuids=sub_ids(_read("/etc/subuid"), user, owner),
-        subgids=sub_ids(_read("/etc/subgid"), user, owner),
+        subuids=sub_ids(_read("/etc/subuid"), user, owner, euid),
+        subgids=sub_ids(_read("/etc/subgid"), user, owner, egid),
         tools=Tools(os.environ.get("PATH", "")),
         apparmor=_read("/sys/module/apparmor/parameters/enabled").startswith("Y"),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
@@ -127,16 +130,20 @@ def open_files_limit(limits: str) -> int:
     return int(words[4]) if len(words) > 4 and words[4].isdecimal() else 1 << 20
 
 
-def sub_ids(text: str, user: str, uid: int) -> tuple[SubIds, ...]:
-    """The ranges that /etc/subuid or /etc/subgid gives a user, by name or number (subuid(5)); bad lines are skipped."""
+def sub_ids(text: str, user: str, uid: int, own: int) -> tuple[SubIds, ...]:
+    """The ranges that /etc/subuid or /etc/subgid gives a user, by name or number (subuid(5)), as they can be mapped
+    beside the user's `own` id: the kernel refuses a map as a whole when two of its lines overlap."""
     names = {user, str(uid)} - {""}
-    found = []
+    found: list[SubIds] = []
+    room = (1 << 32) - 2  # id 4294967295 is nobody's, and 0 inside is the user
     for line in text.split("\n"):
         fields = line.strip().split(":")
         if len(fields) == 3 and fields[0] in names and fields[1].isdecimal() and fields[2].isdecimal():
-            start, count = int(fields[1]), int(fields[2])
-            if count > 0 and start + count <= 1 << 32:
+            start, count = int(fields[1]), min(int(fields[2]), room)
+            taken = any(start < t + n and t < start + count for t, n in ((own, 1), *found))
+            if count > 0 and start + count < 1 << 32 and not taken and len(found) < _RANGES:
                 found.append(SubIds(start, count))
+                room -= count
     return tuple(found)
 
 

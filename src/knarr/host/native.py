@@ -266,11 +266,11 @@ def wait_for(pid: int) -> int:
 
 def failure(steps: Sequence[Step], report: bytes) -> KnarrError:
     """A `fail STEP ERRNO TEXT` report as the error a user reads: the specification's place, what was tried, why not."""
-    from knarr.host.phrases import hint
+    from knarr.host.phrases import hint, printable
 
     step, number, text = _parse(steps, report)
     if step is None:
-        return StepFailed(text or strerror(number), errno=number)
+        return StepFailed(printable(text) or strerror(number), errno=number)
     if step.op == "exec":
         command = step.args[0] if step.args else ""
         if number == errno.ENOENT:
@@ -284,7 +284,9 @@ def failure(steps: Sequence[Step], report: bytes) -> KnarrError:
 def warning(steps: Sequence[Step], report: bytes) -> str:
     """A `warn STEP ERRNO` report: what was not done, and why."""
     step, number, text = _parse(steps, report)
-    return _sentence(step, number, text) if step else text or strerror(number)
+    from knarr.host.phrases import printable
+
+    return _sentence(step, number, text) if step else printable(text) or strerror(number)
 
 
 def strerror(number: int) -> str:
@@ -294,9 +296,10 @@ def strerror(number: int) -> str:
 
 def _sentence(step: Step, number: int, text: str) -> str:
     """`origin: what was tried: why not`. TEXT is a program's own words, or the part of the operation that failed."""
-    from knarr.host.phrases import phrase
+    from knarr.host.phrases import phrase, printable
 
-    origin = f"{step.origin}: " if step.origin else ""
+    text = printable(text)
+    origin = f"{printable(step.origin)}: " if step.origin else ""
     if step.op == "wait-spawned" and text:
         return f"{origin}{text}"
     reason = f"{text}: {strerror(number)}" if text and number else text or strerror(number)

@@ -43,7 +43,8 @@ def default_paths(euid: int, env: Mapping[str, str]) -> Paths:
         root, run, config = "/var/lib/knarr", "/run/knarr", ("/etc/knarr",)
     else:
         # Inside the user namespace of `knarr.host.userns` one is root, and still the same user: same directories.
-        uid = int(env.get("KNARR_USERNS") or euid)
+        outer = env.get("KNARR_USERNS", "")
+        uid = int(outer) if outer.isdecimal() else euid
         home = env.get("HOME") or _home(uid)
         root = (env.get("XDG_DATA_HOME") or f"{home}/.local/share") + "/knarr"
         run = (env.get("XDG_RUNTIME_DIR") or _private_run(uid)) + "/knarr"

@@ -91,8 +91,13 @@ def phrase(step: Step) -> str:
 
 
 def _shortened(arg: str) -> str:
-    arg = " ".join(arg.split()) or "''"
+    arg = printable(" ".join(arg.split())) or "''"
     return arg if len(arg) <= 120 else f"{arg[:100]}…"
+
+
+def printable(text: str) -> str:
+    """Names come from images: none of them may speak to the user's terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def hint(step: Step, number: int) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LINKS = 40  # as the kernel's limit, path_resolution(7)
+_NAMES = 4096  # every name is a few system calls: a chain of long links must not become minutes
 _ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NONE = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES)
 
@@ -61,8 +62,12 @@ def _resolve(layers: Sequence[str], path: str) -> int | None:
     todo = path.split("/")[::-1]
     done: list[str] = []
     links = 0
+    steps = 0
     while todo:
         name = todo.pop()
+        steps += 1
+        if steps > _NAMES:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         if name in ("", "."):
             continue
         if name == "..":

@@ -13,7 +13,8 @@ import errno
 import os
 
 from knarr.errors import HostError, StepFailed
-from knarr.oci.spec import IdMap, Linux
+from knarr.oci.spec import Linux
+from knarr.plan.defaults import user_maps
 from knarr.plan.idmap import idmap_steps
 from knarr.plan.step import Step
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
-    from knarr.plan.facts import HostFacts, SubIds
+    from knarr.oci.spec import IdMap
+    from knarr.plan.facts import HostFacts
 
 ENVIRONMENT = "KNARR_USERNS"
 ORIGIN = "host.userns"
@@ -30,33 +32,10 @@ _SIGKILL = 9
 
 
 def uid_maps(facts: HostFacts) -> tuple[tuple[IdMap, ...], tuple[IdMap, ...], bool]:
-    """(uid maps, gid maps, is it the single-id map) for a new user namespace of this user: their own id becomes 0,
-    the subordinate ones follow from 1 on. Pure."""
-    single = bool(missing(facts))
-    uids = () if single else facts.subuids
-    gids = () if single else facts.subgids
-    return _maps(facts.euid, uids), _maps(facts.egid, gids), single
-
-
-def _maps(own: int, ranges: Sequence[SubIds]) -> tuple[IdMap, ...]:
-    maps = [IdMap(0, own, 1)]
-    inside = 1
-    for start, size in _disjoint(own, ranges):
-        maps.append(IdMap(inside, start, size))
-        inside += size
-    return tuple(maps[:340])  # the kernel takes 340 lines
-
-
-def _disjoint(own: int, ranges: Sequence[SubIds]) -> list[tuple[int, int]]:
-    """The ranges without the user's own id and what an earlier one has: the kernel refuses overlaps as a whole."""
-    taken = [(own, 1)]
-    for start, size in ranges:
-        for t_start, t_size in taken:
-            if start < t_start + t_size and t_start < start + size:
-                break
-        else:
-            taken.append((start, size))
-    return taken[1:]
+    """(uid maps, gid maps, is it the single-id map) of this user's namespaces: the same for what is unpacked and for
+    what runs, or the owners of files would not be those of processes. Pure."""
+    uids, gids, cost = user_maps(facts)
+    return uids, gids, bool(cost)
 
 
 def missing(facts: HostFacts) -> str:
@@ -65,20 +44,14 @@ def missing(facts: HostFacts) -> str:
         if tool not in facts.tools:
             return f"{tool} is not installed"
     for name, ranges in (("/etc/subuid", facts.subuids), ("/etc/subgid", facts.subgids)):
-        if not _disjoint(facts.euid, ranges):
+        if not ranges:
             return f"{name} has no range for {facts.user or facts.euid}"
     return ""
 
 
 def single_id_warning(facts: HostFacts) -> str:
     """One line that says what the single-id map costs, "" where it is not used. Pure."""
-    reason = missing(facts)
-    if not reason:
-        return ""
-    return (
-        f"{reason}: containers have one user only, so every file belongs to root in them, and programs "
-        "that become another user fail; `knarr doctor` names the command that mends it"
-    )
+    return user_maps(facts)[2]
 
 
 def namespace_steps(facts: HostFacts, kinds: str = "user,mnt") -> list[Step]:

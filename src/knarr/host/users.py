@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LARGEST_ID = (1 << 31) - 1  # docker's bound; the kernel's is 2^32 - 2
-FILE_BYTES = 8 << 20
+FILE_BYTES = 4 << 20
 
 
 class Identity(Record):

@@ -102,9 +102,21 @@ def test_open_files_limit() -> None:
 
 
 def test_sub_ids_by_name_and_number() -> None:
-    text = "# comment\npeer:100000:65536\n1000:300000:10\nother:5:5\npeer:bad:1\npeer:4294967290:100\npeer:7:0\n\n"
-    assert facts.sub_ids(text, "peer", 1000) == (SubIds(100000, 65536), SubIds(300000, 10))
-    assert facts.sub_ids(text, "", 0) == ()
+    text = (
+        "# comment\npeer:100000:65536\n1000:300000:10\nother:5:5\npeer:bad:1\npeer:4294967290:6\npeer:7:0\n\n"
+    )
+    assert facts.sub_ids(text, "peer", 1000, 1000) == (SubIds(100000, 65536), SubIds(300000, 10))
+    assert facts.sub_ids(text, "", 0, 0) == ()
+
+
+def test_ranges_that_cannot_be_mapped_together_are_left_out() -> None:
+    """500-1499 holds the user's own id, 100005 belongs to the first range already."""
+    text = "p:100000:10\np:500:1000\np:100005:10\np:300000:5\n"
+    assert facts.sub_ids(text, "p", 1000, 1000) == (SubIds(100000, 10), SubIds(300000, 5))
+    assert facts.sub_ids(text, "p", 1000, 7)[1] == SubIds(500, 1000)  # a group's number is another matter
+    assert facts.sub_ids("p:0:4294967295\n", "p", 1000, 1000) == ()
+    many = "".join(f"p:{n * 10 + 5000}:5\n" for n in range(1000))
+    assert len(facts.sub_ids(many, "p", 1000, 1000)) == 339
 
 
 def test_tools_are_looked_up_when_asked_for(tmp_path: Path) -> None:

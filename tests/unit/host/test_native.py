@@ -58,6 +58,15 @@ def test_a_long_argument_is_shortened() -> None:
     assert len(message) < 250
 
 
+def test_nothing_speaks_to_the_terminal() -> None:
+    """A path of an image with an escape sequence in it."""
+    steps = [Step("chdir", ("/\x1b[2J\udcff",), "process.cwd")]
+    message = native.failure(steps, b"fail 0 2 \x1b]0;x\x07").message
+    assert message == (
+        "process.cwd: change to the working directory /\\x1b[2J\\udcff: \\x1b]0;x\\x07: no such file or directory"
+    )
+
+
 def test_errno_and_exit_codes() -> None:
     error = native.failure(STEPS, b"fail 0 17 ")
     assert isinstance(error, StepFailed)
