@@ -111,11 +111,8 @@ def mounts(
     ]
     if facts.cgroups_v1 or facts.cgroup_v2:
         out.append(Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*hidden, *guard, "relatime")))
-    out.append(
-        Mount("/dev/mqueue", "mqueue", "mqueue", hidden)
-        if ipc == "new" or not shared
-        else Mount("/dev/mqueue", "/dev/mqueue", "bind", ("rbind", *hidden))
-    )
+    if ipc == "new" or not shared:  # else it would have to be bound from a host that need not have it mounted
+        out.append(Mount("/dev/mqueue", "mqueue", "mqueue", hidden))
     out.append(
         Mount("/dev/shm", shm_path, "bind", ("rbind", *hidden))
         if shm_path

@@ -19,7 +19,7 @@ from knarr.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from knarr.oci.spec import Seccomp, SeccompArg, SyscallRule
     from knarr.plan.bpf import Leaf, Rule
@@ -35,6 +35,7 @@ ACTIONS = {
     "SCMP_ACT_TRACE": RET_TRACE, "SCMP_ACT_LOG": 0x7FFC0000, "SCMP_ACT_ALLOW": 0x7FFF0000,
 }  # fmt: skip
 PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
+_PERMITS = (ACTIONS["SCMP_ACT_ALLOW"], ACTIONS["SCMP_ACT_LOG"])
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
@@ -146,7 +147,7 @@ class _Profile:
         self.unknown = RET_ERRNO | ENOSYS if hides_new_calls else self.default
         self.plain: list[tuple[Sequence[str], int]] = []
         self.tested: list[tuple[Sequence[str], Sequence[SeccompArg], int]] = []
-        self.named = [rule.names for rule in seccomp.syscalls]
+        self.named = {name for rule in seccomp.syscalls for name in rule.names}
         for i, rule in enumerate(seccomp.syscalls):
             self._add(rule, f"{ORIGIN}.syscalls[{i}]")
 
@@ -178,7 +179,7 @@ class _Profile:
             calls[number] = writer.tests(tests, self.default, arch.bits == 32)
         if "socketcall" in table or "ipc" in table:
             self._multiplexed(table, calls, writer, arch)
-        known = {table[name] for names in self.named for name in names if name in table}
+        known = [table[name] for name in self.named & table.keys()]
         return _merged(calls, self.default, _gaps(known, self.unknown), start)
 
     def _tests(self, table: Mapping[str, int], calls: Mapping[int, Leaf]) -> dict[int, list[Rule]]:
@@ -194,17 +195,22 @@ class _Profile:
         self, table: Mapping[str, int], calls: dict[int, Leaf], writer: Writer, arch: Architecture
     ) -> None:
         """Old programs reach `socket` as `socketcall(1, …)`, `shmget` as `ipc(23, …)`: a rule for one is a rule for
-        the other. (A rule with arguments is not: they lie in memory there, out of a filter's sight.)"""
+        the other. The call's own arguments lie in memory there, out of a filter's sight: what is allowed on
+        conditions is not allowed that way, what is denied on conditions is denied."""
         from knarr.oci.spec import SeccompArg
         from knarr.plan.syscalls.multiplexed import IPC, SOCKETCALL
 
+        rules = [
+            *self.plain,
+            *((names, answer) for names, _, answer in self.tested if answer not in _PERMITS),
+        ]
         for carrier, members in (("socketcall", SOCKETCALL), ("ipc", IPC)):
             number = table.get(carrier)
             if number is None or number in calls:
                 continue
             tests: list[Rule] = [
                 ((SeccompArg(0, members[name], "SCMP_CMP_EQ"),), answer)
-                for names, answer in self.plain
+                for names, answer in rules
                 for name in names
                 if name in members
             ]
@@ -257,7 +263,7 @@ def _x32_ranges(
     return [*profile.ranges(x32, ARCHITECTURES["SCMP_ARCH_X32"], writer, X32_BIT), cancelled]
 
 
-def _gaps(known: set[int], unknown: int) -> list[tuple[int, int, int]]:
+def _gaps(known: Collection[int], unknown: int) -> list[tuple[int, int, int]]:
     """(first, one past the last, answer) of numbers newer than the profile.
     x32 has a second block of numbers from 512 on, arm a third."""
     out = []

@@ -226,6 +226,28 @@ def test_search_finds_every_number(allowed: set[str], trapped: set[str]) -> None
         assert run(X86_64, number) == (want or (EPERM if number <= newest else NOSYS))
 
 
+def test_old_ways_to_make_a_call() -> None:
+    """On x86 `socket` is also `socketcall(1, …)`, whose further arguments lie in memory, where no filter sees them."""
+    x86 = ARCHITECTURES["SCMP_ARCH_X86"].audit
+    socketcall, first = 102, SeccompArg(0, 2, "SCMP_CMP_EQ")
+
+    def call(of: Seccomp, which: int) -> int:
+        return machine(of._replace(architectures=("SCMP_ARCH_X86",))).run(
+            x86, socketcall, (which, 0, 0, 0, 0, 0)
+        )
+
+    assert [call(profile(rule("socket")), n) for n in (1, 2)] == [ALLOW, EPERM]
+    # What is allowed on conditions is not allowed where they cannot be tested; what is denied on conditions is denied.
+    assert call(profile(rule("socket", first), rule("close")), 1) == EPERM
+    denied = profile(rule("socket", first, action="SCMP_ACT_ERRNO"), default="SCMP_ACT_ALLOW")
+    assert [call(denied, n) for n in (1, 2)] == [EPERM, ALLOW]
+    assert call(profile(rule("socketcall")), 3) == ALLOW
+    assert (
+        machine(profile(rule("shmget"))._replace(architectures=("SCMP_ARCH_X86",))).run(x86, 117, (23,) * 6)
+        == ALLOW
+    )
+
+
 # ---- faults and flags
 
 
@@ -398,12 +420,19 @@ CALLS = st.sampled_from(
     ["read", "socket", "shmget", "openat", "clone", "futex_time64", "execve", "ioctl", "accept4"]
 )
 RULES = st.lists(
-    st.builds(SyscallRule, st.tuples(CALLS), st.just("SCMP_ACT_ALLOW"), st.none(), st.lists(ARGS, max_size=3).map(tuple)
+    st.builds(
+        SyscallRule,
+        st.tuples(CALLS),
+        st.just("SCMP_ACT_ALLOW"),
+        st.none(),
+        st.lists(ARGS, max_size=3, unique_by=lambda a: a[0]).map(tuple),
     ),
-    min_size=1, max_size=6,
-)  # fmt: skip
-
-
+    min_size=1,
+    max_size=6,
+    unique_by=lambda rule: (
+        rule.names
+    ),  # libseccomp 2.5 merges alternatives like `== 0` and `>= 1 << 32` wrongly
+)
 # libseccomp 2.5 forgets to load the call's number where no call of an architecture is allowed without conditions.
 ALWAYS = SyscallRule(("close", "dup"), "SCMP_ACT_ALLOW")
 
@@ -421,7 +450,5 @@ def test_any_profile_is_as_libseccomp_compiles_it(
     )
     theirs = Machine(reference.compile(of, NAMES["x86_64"]))
     probes = [*args, *([a.value, a.value, a.value, a.value, a.value, a.value] for r in rules for a in r.args)]
-    numbers = sorted(
-        {0, 3, 41, 29, 102, 117, 257, 56, 59, 11, 520, 514, 16, 54, 288, 295, 359, 364, 395, 120, 422}
-    )
+    numbers = sorted({0, 3, 41, 29, 257, 56, 59, 11, 520, 514, 16, 54, 288, 295, 359, 364, 395, 120, 422})
     assert differences(machine(of), theirs, "x86_64", probes, numbers) == []
