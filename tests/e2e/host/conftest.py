@@ -39,10 +39,10 @@ def as_user(user: Knarr) -> Run:
 @pytest.fixture
 def start_as_user(user: Knarr) -> Callable[..., subprocess.Popen[str]]:
     """As `as_user`, for a program that goes on; the test ends it."""
-    return lambda code, *words: start(user, code, *words)
+    return lambda code, *words, pass_fds=(): start(user, code, *words, pass_fds=pass_fds)
 
 
-def start(user: Knarr, code: str, *words: str) -> subprocess.Popen[str]:
+def start(user: Knarr, code: str, *words: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
     env = dict(user.env)
     if "KNARR_NATIVE" in os.environ:
         env["KNARR_NATIVE"] = os.environ["KNARR_NATIVE"]
@@ -54,5 +54,6 @@ def start(user: Knarr, code: str, *words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        pass_fds=pass_fds,
         **who,  # type: ignore[arg-type]  # three keyword arguments, or none
     )
