@@ -22,7 +22,7 @@ from knarr.registry.transport import host_of, scheme_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from knarr.registry.credentials import Credential, Credentials
+    from knarr.registry.credentials import Credential, Credentials, Given
     from knarr.registry.registries import Endpoint, Trust
     from knarr.registry.transport import Transport
 
@@ -49,7 +49,7 @@ class Authorizer:
     def __init__(
         self,
         transport: Transport,
-        credentials: Credentials,
+        credentials: Credentials | Given,
         trust: Callable[[str], Trust],
         insist: Callable[[Callable[[], str]], str],
     ) -> None:
@@ -95,13 +95,15 @@ class Authorizer:
         host = host_of(realm)
         if scheme_of(realm) not in ("http", "https") or not host or not realm.isprintable():
             raise RemoteError(f"registry {endpoint.host} asks for a token without saying where to get it")
-        trust = endpoint.trust if host == endpoint.host else self._trust(host)
+        trust = endpoint.trust if host == host_of(base) else self._trust(host)
         if credential and scheme_of(realm) == "http" and scheme_of(base) == "https" and not trust.plain:
             raise RemoteError(
                 f"registry {endpoint.host} asks to send the password for it in the clear, to {realm[:120]}",
                 hint=f'if that is right, in registries.toml: [registry."{host}"] insecure = true',
             )
-        scope = challenge.parameters.get("scope") or f"repository:{endpoint.path}:pull"
+        scope = challenge.parameters.get("scope") or (
+            f"repository:{endpoint.path}:pull" if endpoint.path else ""
+        )
         service = challenge.parameters.get("service", "")
         lasts: list[float] = []
 

@@ -26,11 +26,13 @@ from knarr.registry.failures import (
     Transient,
     Unreachable,
     WrongScheme,
+    answer_failure,
     blob_failure,
+    errors_of,
     manifest_failure,
 )
 from knarr.registry.retry import DEFAULT_RETRY, Patience, Retry
-from knarr.registry.transport import DEFAULT_LIMITS, Limits, Transport
+from knarr.registry.transport import DEFAULT_LIMITS, Limits, Transport, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
     from knarr.oci.image import Descriptor
     from knarr.oci.reference import Reference
-    from knarr.registry.credentials import Credentials
+    from knarr.registry.credentials import Credentials, Given
     from knarr.registry.registries import Endpoint, Registries
     from knarr.registry.transport import Answer
 
@@ -64,7 +66,7 @@ class Client:
     def __init__(
         self,
         registries: Registries,
-        credentials: Credentials,
+        credentials: Credentials | Given,
         env: Mapping[str, str],
         config: Iterable[str],
         *,
@@ -106,20 +108,33 @@ class Client:
 
     def ask(self, endpoint: Endpoint, method: str, path: str, headers: Mapping[str, str]) -> Answer:
         """One request to `/v2/<repository>/PATH`, with whatever authorization it takes. Not retried."""
+        return self._send(endpoint, method, f"/v2/{endpoint.path}/{path}", headers)
+
+    def check(self, domain: str) -> None:
+        """That a registry lets us in at all, with the credentials given (distribution-spec, Determining Support)."""
+        endpoint = self._registries.registry(domain)
+        answer = self.insist(lambda: self._send(endpoint, "GET", "/v2/", {}))
+        _, said = errors_of(answer.error_body())
+        if answer.status in (401, 403):
+            raise RemoteError(
+                f"login to {domain}: unauthorized: {said or 'incorrect user name or password'}",
+                status=answer.status,
+            )
+        if answer.status != 200:
+            raise answer_failure(f"login to {domain}", answer.host, answer.status, said)
+
+    def _send(self, endpoint: Endpoint, method: str, path: str, headers: Mapping[str, str]) -> Answer:
         base = self.base(endpoint)
-        url = f"{base}/v2/{endpoint.path}/{path}"
+        url = base + path
         for round_ in range(_CHALLENGES_MAX + 1):
             sent = self._authorizer.header(endpoint)
             given = {**headers, "Authorization": sent} if sent else headers
             answer = self.transport.open(method, url, given, endpoint.trust)
             challenges = answer.headers.getlist("WWW-Authenticate")
-            if (
-                answer.status != 401
-                or not challenges
-                or answer.host != endpoint.host
-                or round_ == _CHALLENGES_MAX
-            ):
+            if answer.status != 401 or not challenges or round_ == _CHALLENGES_MAX:
                 return answer
+            if answer.host != host_of(url):
+                return answer  # where a redirect led may not ask for the registry's password
             answer.error_body()  # the connection is free for the token
             if not self._authorizer.answer(endpoint, challenges, sent, base):
                 return answer
@@ -161,7 +176,9 @@ class Source:
     def __init__(self, client: Client, reference: Reference, endpoints: tuple[Endpoint, ...]) -> None:
         self.reference = reference
         self._client = client
-        self._endpoints = endpoints
+        self._mirrors = endpoints[:-1]
+        self._dropped: set[Endpoint] = set()
+        self._last = endpoints[-1]
 
     def head(self) -> Fetched | None:
         """What the reference names now, without its bytes; None when the registry does not say."""
@@ -198,15 +215,18 @@ class Source:
 
     def _first(self, attempt: Callable[[Endpoint], T], *, insist: bool = True) -> T:
         """The answer of the first endpoint that has one; the last one's failure counts."""
-        for endpoint in self._endpoints[:-1]:
+        for mirror in self._mirrors:
+            if mirror in self._dropped:
+                continue
             try:
-                return attempt(endpoint)
+                return attempt(mirror)
             except Cancelled:
                 raise
-            except (RemoteError, NotFound, DataError):
-                continue  # a mirror that lacks it, lies or is down costs nothing but time
-        last = self._endpoints[-1]
-        return self._client.insist(lambda: attempt(last)) if insist else attempt(last)
+            except NotFound:
+                continue
+            except (RemoteError, DataError):  # it is down, or lies: it costs time once, not for every layer
+                self._dropped.add(mirror)
+        return self._client.insist(lambda: attempt(self._last)) if insist else attempt(self._last)
 
     def _head(self, endpoint: Endpoint, version: str) -> Fetched | None:
         answer = self._client.ask(endpoint, "HEAD", f"manifests/{version}", {"Accept": _ACCEPT})

@@ -47,6 +47,16 @@ class Credential(Record):
 ANONYMOUS = Credential()
 
 
+class Given:
+    """One credential for everything: what a login is tried with."""
+
+    def __init__(self, credential: Credential) -> None:
+        self._credential = credential
+
+    def find(self, name: str) -> Credential:
+        return self._credential
+
+
 class Credentials:
     """The credential files of one user; each is read once, when first needed."""
 

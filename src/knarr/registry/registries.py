@@ -94,6 +94,10 @@ class Registries(Record):
             found.append(self._endpoint(reference.domain, reference.path, own, reference.name))
         return tuple(found)
 
+    def registry(self, domain: str) -> Endpoint:
+        """A registry itself, for no repository in particular."""
+        return self._endpoint(domain, "", self.settings(domain), domain)
+
     def settings(self, name: str) -> Settings:
         """The table whose key fits `host/path` best."""
         key = name

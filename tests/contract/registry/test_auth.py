@@ -13,10 +13,13 @@ import pytest
 from contract.registry.conftest import MakeClient
 from contract.registry.hostile import Hostile, Reply, Tokens, answer, basic, redirect, status
 from harness.images import MANIFEST, MadeImage
-from knarr.errors import KnarrError, NotFound, RemoteError
+from knarr.engine.login import domain_of, logout
+from knarr.engine.login import login as login_to
+from knarr.errors import KnarrError, NotFound, RemoteError, UsageError
 from knarr.oci.image import Manifest
 from knarr.oci.manifest import read_manifest
 from knarr.oci.reference import parse
+from knarr.registry.credentials import Credentials
 
 
 def login(tmp_path: Path, host: str, user: str = "", password: str = "", **more: str) -> str:
@@ -245,3 +248,45 @@ def test_a_challenge_from_elsewhere_is_not_met(
         assert not [r for r in elsewhere.seen + hostile.seen if "Authorization" in r.headers]
     finally:
         elsewhere.close()
+
+
+# ---- login
+
+
+@pytest.mark.parametrize("kind", ["basic", "token", "open"])
+def test_login(hostile: Hostile, tmp_path: Path, kind: str) -> None:
+    env = {"HOME": str(tmp_path)}
+    if kind == "basic":
+        hostile.guard = basic("me", "secret")
+    elif kind == "token":
+        tokens = Tokens(f"http://{hostile.host}/token", user="me", password="secret")
+        hostile.guard = tokens.guard
+    assert login_to(f"http://{hostile.host}/v2/", "me", "secret", env=env) == str(
+        tmp_path / ".docker/config.json"
+    )
+    assert Credentials(env).find(f"{hostile.host}/a").password == "secret"
+    if kind != "open":
+        with pytest.raises(RemoteError, match="unauthorized"):
+            login_to(hostile.host, "me", "wrong", env=env)
+        assert Credentials(env).find(f"{hostile.host}/a").password == "secret", (
+            "a refused login changes nothing"
+        )
+    assert logout(hostile.host, env=env)
+    assert not logout(hostile.host, env=env)
+
+
+@pytest.mark.parametrize(
+    ("typed", "domain"),
+    [
+        ("", "docker.io"), ("https://index.docker.io/v1/", "docker.io"), ("quay.io", "quay.io"),
+        ("localhost:5000", "localhost:5000"),
+    ],
+)  # fmt: skip
+def test_the_words_for_a_registry(typed: str, domain: str) -> None:
+    assert domain_of(typed) == domain
+
+
+@pytest.mark.parametrize("typed", ["quay", "quay io", "http://", "a@b.io", "quay.io:x"])
+def test_words_that_are_no_registry(typed: str) -> None:
+    with pytest.raises(UsageError):
+        domain_of(typed)
