@@ -6,17 +6,20 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/ready
 NATIVE := src/knarr/_native/knarr-native
 
-# Every machine that runs containers, and the demo.
-RUNS := python3-venv gcc libc6-dev musl-tools iproute2 nftables uidmap slirp4netns busybox-static docker-registry curl ca-certificates
-# What tests compare with and start besides.
-TESTS := $(RUNS) util-linux procps passt fuse-overlayfs attr
+ROOT := $(filter 0,$(shell id -u))
+# To build; a user who has a compiler needs no headers of ours to be told about.
+BUILDS := python3-venv $(if $(ROOT),gcc libc6-dev musl-tools)
+# To run containers, and the demo's registry.
+RUNS := $(BUILDS) uidmap slirp4netns busybox-static docker-registry curl ca-certificates $(if $(ROOT),iproute2 nftables)
+# What tests start besides, and peers they compare with.
+TESTS := $(RUNS) iproute2 nftables util-linux procps passt fuse-overlayfs attr
 # Judges nobody here wrote.
 JUDGES := podman conmon crun runc skopeo umoci buildah docker.io containerd iptables
 
 TEST := tests/unit tests/native tests/contract tests/e2e
 JOBS := 2
 
-.PHONY: demo test check conformance bench native clean packages-run packages-test
+.PHONY: demo test check conformance bench native clean packages-build packages-run packages-test
 
 demo: packages-run $(READY)
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" demo/demo
@@ -44,6 +47,9 @@ bench: packages-test $(READY)
 native:
 	@"$$(tools/prepare python)" native/build.py $(NATIVE)
 
+packages-build:
+	@tools/prepare packages $(BUILDS)
+
 packages-run:
 	@tools/prepare packages $(RUNS)
 
@@ -52,7 +58,7 @@ packages-test:
 
 # The build hook compiles native/ into src/knarr/_native; the bytecode is written even where
 # PYTHONDONTWRITEBYTECODE is set, which would make every start compile all modules.
-$(READY): pyproject.toml hatch_build.py bin/knarr $(wildcard native/*)
+$(READY): pyproject.toml hatch_build.py bin/knarr $(wildcard native/*) | packages-build
 	@tools/prepare venv $(VENV) '[dev]'
 	@$(PY) -m compileall -q src
 	@touch $@
