@@ -203,9 +203,8 @@ def _attend(child: int) -> int:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
         info = _signal.sigwaitinfo(_FORWARDED | {_signal.SIGCHLD})
-        if (
-            info.si_signo != _signal.SIGCHLD and info.si_code <= 0
-        ):  # SI_USER and its like; the kernel's are positive
+        sent_by_a_process = info.si_code <= 0  # SI_USER and its like; the kernel's own are positive
+        if info.si_signo != _signal.SIGCHLD and sent_by_a_process:
             os.kill(child, info.si_signo)
 
 
