@@ -88,9 +88,9 @@ def resolve_mode(mode: str, facts: HostFacts) -> str:
         raise UsageError(f"--network {mode}: no such network", hint="bridge, host, none or container:NAME")
     if not facts.rootless:
         return "bridge"
-    from knarr.network.rootless import missing
+    from knarr.network import rootless
 
-    return "none" if missing(facts) else next(tool for tool in USER_MODES if tool in facts.tools)
+    return "none" if rootless.missing(facts) else rootless.choose(facts)
 
 
 def _without_network(facts: HostFacts, ports: Sequence[PortRequest]) -> tuple[str, ...]:

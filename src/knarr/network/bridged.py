@@ -14,7 +14,6 @@ from knarr.plan.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Sequence
 
     from knarr.host.paths import Paths
@@ -49,9 +48,10 @@ def prepare(
             offset = leases.take_this(network.directory, v4, wanted, container_id)
         else:
             offset = leases.take(network.directory, v4, container_id)
-        return named(
-            _attached(facts, network, container_id, offset, published, sockets, mac), asked, network.gateway
+        attachment = named(
+            _attached(facts, network, container_id, offset, published, mac), asked, network.gateway
         )
+        return attachment._replace(hold_fds=tuple(bound.detach() for bound in sockets))
     except BaseException:
         for bound in sockets:
             bound.close()
@@ -67,7 +67,6 @@ def _attached(
     container_id: str,
     offset: int,
     published: Sequence[Published],
-    sockets: Sequence[_socket.socket],
     mac: str,
 ) -> Attachment:
     v4 = subnet(network.subnet)
@@ -94,7 +93,6 @@ def _attached(
         tuple(host_steps),
         (_interface_step(ip, v4.prefix, network.gateway, ip6, v6.prefix if v6 else 0, network.gateway6),),
         tuple(teardown),
-        tuple(bound.detach() for bound in sockets),
         ip=ip,
         prefix=v4.prefix,
         gateway=network.gateway,

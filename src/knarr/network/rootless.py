@@ -1,10 +1,14 @@
 """User-mode networking: a program beside the container carries its traffic, for a user who may not make a bridge.
 
-slirp4netns if it is there (ready in 3 ms), else pasta. It is started while the plan stands at `pause network`, when
-the namespace exists and nothing runs in it yet, and lives as long as a descriptor that the monitor holds: when the
-monitor ends, however it ends, so does the program. Inside it looks the same with both:
+slirp4netns if it is there (ready in 3 ms), else pasta (16 ms). It is started while the plan stands at `pause network`,
+when the namespace exists and nothing runs in it yet, and lives as long as a descriptor that the monitor holds: when
+the monitor ends, however it ends, so does the program. Inside it looks the same with both:
 
     10.0.2.100/24 on eth0, gateway 10.0.2.2, resolver 10.0.2.3; the host's own loopback cannot be reached
+
+What does not work, seen with Debian 12's versions: told to keep the host's loopback closed, slirp4netns also drops the
+answers to datagrams that came from there (from the host's other addresses, and other machines, they are answered).
+pasta drops them too, and does not end a TCP handshake from outside before the client has spoken.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import select
 
 from knarr.errors import HostError, UsageError
 from knarr.host.native import spawn
+from knarr.network.address import mac_of
 from knarr.network.attachment import HOST_ORIGIN, INTERFACE, Attachment, Names, loopback_step, named
 from knarr.network.ports import PortRequest, Published, reserve
 from knarr.plan.step import Step
@@ -72,6 +77,7 @@ def prepare(
 ) -> Attachment:
     """As `attach.prepare`. Ports are checked by binding them, then left to the program, which binds them itself."""
     published = _checked_ports(requests)
+    mac = mac or mac_of(ADDRESS)
     api_socket = f"{paths.run}/networks/.slirp/{container_id}" if published and tool == "slirp4netns" else ""
     exit_fd, held = os.pipe2(os.O_CLOEXEC)
     attachment = Attachment(
@@ -118,6 +124,11 @@ def missing(facts: HostFacts) -> str:
     return ""
 
 
+def choose(facts: HostFacts) -> str:
+    """The program, where `missing` says nothing."""
+    return next(tool for tool in ("slirp4netns", "pasta") if tool in facts.tools)
+
+
 def _checked_ports(requests: Sequence[PortRequest]) -> list[Published]:
     """The clear refusal comes from here; between this and the program's own bind somebody else could be faster."""
     for request in requests:
@@ -159,8 +170,7 @@ def _start_slirp(user: UserNetwork, pid: int) -> int:
     ]
     if _host_has_ipv6():
         argv.append("--enable-ipv6")
-    if user.mac:
-        argv.append(f"--macaddress={user.mac}")
+    argv.append(f"--macaddress={user.mac}")
     ready, told = os.pipe2(os.O_CLOEXEC)
     fds = {3: told, 4: user.lifeline.number}
     folder = -1
@@ -262,15 +272,17 @@ def _asked(path: str, request: bytes) -> bytes:
 
 # pasta has no descriptor that ends it, and outlives the namespace it is for: a shell ends it. It is the shell's
 # child, not yet waited for, so its number cannot be another's.
-_KEEPER = '"$@" & program=$!; exec 3>&-; read -r _ <&4; kill "$program"'
+_KEEPER = '"$@" & program=$!; exec 3>&-; read -r _ <&4; kill "$program"; wait'
 
 
 def _start_pasta(user: UserNetwork, pid: int) -> int:
     argv = [user.program, "--foreground", "--quiet", "--config-net", "--ns-ifname", INTERFACE]
     argv += ["--address", ADDRESS, "--netmask", str(PREFIX), "--gateway", GATEWAY, "--mtu", _MTU]
     argv += ["--no-map-gw", "--dns-forward", RESOLVER, "--tcp-ns", "none", "--udp-ns", "none"]
-    if user.mac:
-        argv += ["--ns-mac-addr", user.mac]
+    if os.geteuid() == 0:
+        argv += ["--runas", "0"]  # else it becomes nobody, who may not enter the container's namespaces
+    # Not knowing it, pasta would broadcast the first packets, which no TCP answers.
+    argv += ["--ns-mac-addr", user.mac]
     for flag, protocol in (("--tcp-ports", "tcp"), ("--udp-ports", "udp")):
         forms = [_pasta_form(port) for port in user.ports if port.protocol == protocol]
         for form in forms or ["none"]:
