@@ -19,7 +19,7 @@ from knarr.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from knarr.oci.spec import Seccomp, SeccompArg, SyscallRule
     from knarr.plan.bpf import Leaf, Rule
@@ -169,7 +169,7 @@ class _Profile:
             self.tested += [(rule.names, (arg,), answer) for arg in rule.args]
 
     def ranges(
-        self, table: Mapping[str, int], arch: Architecture, writer: Writer, start: int = 0
+        self, table: dict[str, int], arch: Architecture, writer: Writer, start: int = 0
     ) -> list[tuple[int, Leaf]]:
         """(first number, what to answer from there on), ascending, for one architecture; each plus `start`."""
         calls: dict[int, Leaf] = {}
@@ -179,10 +179,9 @@ class _Profile:
             calls[number] = writer.tests(tests, self.default, arch.bits == 32)
         if "socketcall" in table or "ipc" in table:
             self._multiplexed(table, calls, writer, arch)
-        known = [table[name] for name in self.named & table.keys()]
-        return _merged(calls, self.default, _gaps(known, self.unknown), start)
+        return _merged(calls, self.default, _gaps(table, self.named, self.unknown), start)
 
-    def _tests(self, table: Mapping[str, int], calls: Mapping[int, Leaf]) -> dict[int, list[Rule]]:
+    def _tests(self, table: dict[str, int], calls: Mapping[int, Leaf]) -> dict[int, list[Rule]]:
         out: dict[int, list[Rule]] = {}
         for names, args, answer in self.tested:
             for name in names:
@@ -192,7 +191,7 @@ class _Profile:
         return out
 
     def _multiplexed(
-        self, table: Mapping[str, int], calls: dict[int, Leaf], writer: Writer, arch: Architecture
+        self, table: dict[str, int], calls: dict[int, Leaf], writer: Writer, arch: Architecture
     ) -> None:
         """Old programs reach `socket` as `socketcall(1, …)`, `shmget` as `ipc(23, …)`: a rule for one is a rule for
         the other. The call's own arguments lie in memory there, out of a filter's sight: what is allowed on
@@ -243,13 +242,13 @@ def _check_arg(arg: SeccompArg, origin: str) -> None:
             raise UsageError(f"{origin}.{name}: {value} is not a 64-bit number")
 
 
-def _table(name: str) -> Mapping[str, int]:
-    numbers: Mapping[str, int] = __import__(f"knarr.plan.syscalls.{name}", fromlist=["NUMBERS"]).NUMBERS
+def _table(name: str) -> dict[str, int]:
+    numbers: dict[str, int] = __import__(f"knarr.plan.syscalls.{name}", fromlist=["NUMBERS"]).NUMBERS
     return numbers
 
 
 def _x32_ranges(
-    profile: _Profile, table: Mapping[str, int], writer: Writer, wanted: bool
+    profile: _Profile, table: dict[str, int], writer: Writer, wanted: bool
 ) -> list[tuple[int, Leaf]]:
     """x32 programs are x86_64 to the kernel, with bit 30 set in the number. -1 is a call that a tracer cancelled."""
     cancelled: tuple[int, Leaf] = (0xFFFFFFFF, profile.default)
@@ -257,23 +256,29 @@ def _x32_ranges(
         return [(X32_BIT, KILL_THREAD), cancelled]
     from knarr.plan.syscalls.x86_64 import NOT_X32, X32
 
-    x32 = {**table, **X32}
-    for name in NOT_X32:
-        del x32[name]
+    x32 = {name: number for name, number in table.items() if name not in X32 and name not in NOT_X32}
+    x32.update(X32)
     return [*profile.ranges(x32, ARCHITECTURES["SCMP_ARCH_X32"], writer, X32_BIT), cancelled]
 
 
-def _gaps(known: Collection[int], unknown: int) -> list[tuple[int, int, int]]:
-    """(first, one past the last, answer) of numbers newer than the profile.
-    x32 has a second block of numbers from 512 on, arm a third."""
-    out = []
-    for low, high in ((0, 512), (512, PRIVATE_NUMBERS), (PRIVATE_NUMBERS, X32_BIT)):
-        newest = max((n for n in known if low <= n < high), default=-1)
-        if newest >= 0 or low == 0:
-            out.append((newest + 1, high, unknown))
-        else:
-            out.append((low, high, unknown))
-    return out
+def _gaps(table: dict[str, int], named: Collection[str], unknown: int) -> list[tuple[int, int, int]]:
+    """(first, one past the last, answer) of numbers newer than every call the profile names.
+
+    Tables ascend. x32 has a second block of numbers from 512 on, arm a third: each has its own newest.
+    """
+    first = {0: 0, 512: 512, PRIVATE_NUMBERS: PRIVATE_NUMBERS}
+    for name in reversed(table):
+        if name in named:
+            number = table[name]
+            block = 0 if number < 512 else 512 if number < PRIVATE_NUMBERS else PRIVATE_NUMBERS
+            first[block] = max(first[block], number + 1)
+            if not block:
+                break
+    return [
+        (first[0], 512, unknown),
+        (first[512], PRIVATE_NUMBERS, unknown),
+        (first[PRIVATE_NUMBERS], X32_BIT, unknown),
+    ]
 
 
 def _merged(
@@ -283,21 +288,30 @@ def _merged(
     out: list[tuple[int, Leaf]] = []
     last: Leaf = -1
     following = 0  # the number after the one before
-    filled = iter(gaps)
-    gap_start, gap_end, gap_answer = next(filled, (X32_BIT, X32_BIT, default))
-    for number in (*sorted(calls), X32_BIT):
-        while following < number:  # numbers nobody gave an answer for
-            if following >= gap_end:
-                gap_start, gap_end, gap_answer = next(filled, (X32_BIT, X32_BIT, default))
-                continue
-            inside = following >= gap_start
-            answer = gap_answer if inside else default
-            if answer != last:
-                out.append((start + following, answer))
-                last = answer
-            following = min(number, gap_end if inside else gap_start)
-        if number < X32_BIT and calls[number] != last:
-            last = calls[number]
-            out.append((start + number, last))
+    for number, leaf in (*sorted(calls.items()), (X32_BIT, default)):
+        if number != following:
+            for first, answer in _between(following, number, default, gaps):
+                if answer != last:
+                    out.append((start + first, answer))
+                    last = answer
+        if leaf != last and number < X32_BIT:
+            out.append((start + number, leaf))
+            last = leaf
         following = number + 1
     return out
+
+
+def _between(
+    first: int, end: int, default: int, gaps: Sequence[tuple[int, int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Answers to the numbers from `first` to before `end`, which no rule speaks of."""
+    for low, high, answer in gaps:
+        if high > first and end > first:
+            if first < low:
+                yield first, default
+                first = min(low, end)
+            if first < end:
+                yield first, answer
+                first = min(high, end)
+    if first < end:
+        yield first, default

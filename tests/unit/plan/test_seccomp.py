@@ -24,6 +24,7 @@ from knarr.plan.seccomp import (
     RET_ERRNO,
     RET_TRACE,
     X32_BIT,
+    _table,
     compile_filter,
     filter_flags,
 )
@@ -149,6 +150,13 @@ def test_another_architecture_is_killed() -> None:
     assert machine(native_only).run(X86_64, X32_BIT) == KILL_THREAD
     assert machine(DEFAULT).run(ARCHITECTURES["SCMP_ARCH_X86"].audit, 3) == ALLOW
     assert machine(DEFAULT).run(X86_64, X32_BIT) == ALLOW
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_tables_ascend(architecture: str) -> None:
+    numbers = list(_table(ARCHITECTURES[architecture].table).values())
+    assert numbers == sorted(numbers)
+    assert len(set(numbers)) > 300
 
 
 def test_every_family_compiles() -> None:
