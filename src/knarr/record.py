@@ -27,9 +27,7 @@ else:
             defaults = {field: namespace.pop(field) for field in fields if field in namespace}
             for index, field in enumerate(fields):
                 namespace[field] = _tuplegetter(index, None)
-            namespace.update(
-                _fields=fields, _field_defaults=defaults, __match_args__=fields, __slots__=()
-            )
+            namespace.update(_fields=fields, _field_defaults=defaults, __match_args__=fields, __slots__=())
             namespace.setdefault("__new__", _constructor(name, fields, defaults))
             return super().__new__(mcls, name, bases, namespace)
 

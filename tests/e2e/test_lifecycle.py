@@ -19,7 +19,9 @@ def detached(cli: Knarr, image: str, *words: str, flags: tuple[str, ...] = ()) -
 
 
 def test_from_run_to_rm(cli: Knarr, image: str) -> None:
-    cid = detached(cli, image, "sh", "-c", "echo hello; echo oops >&2; exec sleep 1000", flags=("--name", "one"))
+    cid = detached(
+        cli, image, "sh", "-c", "echo hello; echo oops >&2; exec sleep 1000", flags=("--name", "one")
+    )
     assert len(cid) == 64
     listed = cli.ok("ps").splitlines()
     assert len(listed) == 2
@@ -58,7 +60,9 @@ def test_exec_codes_user_env_workdir(cli: Knarr, image: str) -> None:
     assert cli("exec", cid, "sh", "-c", "exit 6").code == 6
     assert cli("exec", cid, "nonexistent").code == 127
     assert cli("exec", cid, "/etc").code == 126
-    out = cli.ok("exec", "-u", "1000", "-e", "A=1", "-w", "/tmp", cid, "sh", "-c", "id -u; echo $A; pwd").split()
+    out = cli.ok(
+        "exec", "-u", "1000", "-e", "A=1", "-w", "/tmp", cid, "sh", "-c", "id -u; echo $A; pwd"
+    ).split()
     assert out == ["1000", "1", "/tmp"]
     assert cli.ok("exec", "-i", cid, "cat", stdin="through") == "through"
     stopped = cli("exec", "nope", "true")
@@ -143,7 +147,7 @@ def test_logs_tail_follow_timestamps(cli: Knarr, image: str) -> None:
 
 
 def test_logs_rotate_and_keep_long_lines(cli: Knarr, image: str) -> None:
-    script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; head -c 100000 /dev/zero | tr '\\0' x; echo"
+    script = "seq 1 3000; head -c 100000 /dev/zero | tr '\\0' x; echo"
     flags = ("--log-opt", "max-size=16k", "--log-opt", "max-file=2")
     cid = detached(cli, image, "sh", "-c", script, flags=flags)
     assert cli.ok("wait", cid) == "0"

@@ -91,7 +91,9 @@ def test_environment(cli: Knarr, image: str, tmp_path: Path) -> None:
     file.write_text("# comment\nFROM_FILE=a b\nMINE\n")
     file.chmod(0o644)
     flags = ("-e", "A=1", "--env-file", str(file), "-h", "box")
-    out = cli.ok("run", "--rm", "--network", "none", *flags, image, "env", env={"MINE": "inherited"}).splitlines()
+    out = cli.ok(
+        "run", "--rm", "--network", "none", *flags, image, "env", env={"MINE": "inherited"}
+    ).splitlines()
     assert {"A=1", "FROM_FILE=a b", "MINE=inherited", "HOSTNAME=box", "HOME=/root"} <= set(out)
     assert any(line.startswith("PATH=/usr/local/sbin:") for line in out)
 
@@ -130,7 +132,9 @@ def test_no_descriptor_leaks(cli: Knarr, image: str) -> None:
 
 def test_read_only_root_and_tmpfs(cli: Knarr, image: str) -> None:
     flags = ("--read-only", "--tmpfs", "/scratch:size=1m")
-    out = run(cli, image, "sh", "-c", "touch /x 2>/dev/null || echo no; touch /scratch/x && echo yes", flags=flags)
+    out = run(
+        cli, image, "sh", "-c", "touch /x 2>/dev/null || echo no; touch /scratch/x && echo yes", flags=flags
+    )
     assert out.split() == ["no", "yes"]
 
 
@@ -143,7 +147,9 @@ def test_volumes(cli: Knarr, image: str) -> None:
     assert (shared / "file").read_text() == "hello\n"
     refused = cli("run", "--rm", "--network", "none", "-v", f"{shared}:/data:ro", image, "touch", "/data/x")
     assert refused.code == 1
-    assert run(cli, image, "cat", "/m/file", flags=("--mount", f"type=bind,src={shared},dst=/m,ro")) == "hello"
+    assert (
+        run(cli, image, "cat", "/m/file", flags=("--mount", f"type=bind,src={shared},dst=/m,ro")) == "hello"
+    )
     run(cli, image, "sh", "-c", "echo kept >/v/file", flags=("-v", "named:/v"))
     assert run(cli, image, "cat", "/v/file", flags=("-v", "named:/v")) == "kept"
     missing = cli("run", "--rm", "--mount", "type=bind,src=/nonexistent/x,dst=/m", image, "true")
@@ -161,7 +167,9 @@ def test_capabilities_and_privileges(cli: Knarr, image: str) -> None:
     assert effective("-u", "1000") == 0
     status = run(cli, image, "cat", "/proc/self/status", flags=("--security-opt", "no-new-privileges"))
     assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
-    assert "Seccomp:\t0" in run(cli, image, "cat", "/proc/self/status", flags=("--security-opt", "seccomp=unconfined"))
+    assert "Seccomp:\t0" in run(
+        cli, image, "cat", "/proc/self/status", flags=("--security-opt", "seccomp=unconfined")
+    )
     assert run(cli, image, "sh", "-c", "cat /proc/kcore | wc -c") == "0"
     refused = cli("run", "--rm", "--network", "none", image, "sh", "-c", "echo 1 >/proc/sys/kernel/panic")
     assert refused.code != 0
@@ -169,7 +177,10 @@ def test_capabilities_and_privileges(cli: Knarr, image: str) -> None:
 
 def test_ulimit_sysctl_shm(cli: Knarr, image: str) -> None:
     assert run(cli, image, "sh", "-c", "ulimit -n", flags=("--ulimit", "nofile=100:200")) == "100"
-    assert run(cli, image, "cat", "/proc/sys/net/ipv4/ip_forward", flags=("--sysctl", "net.ipv4.ip_forward=1")) == "1"
+    assert (
+        run(cli, image, "cat", "/proc/sys/net/ipv4/ip_forward", flags=("--sysctl", "net.ipv4.ip_forward=1"))
+        == "1"
+    )
     assert "65536" not in run(cli, image, "df", "/dev/shm", flags=("--shm-size", "1m"))
 
 
@@ -183,7 +194,9 @@ def test_init_reaps(cli: Knarr, image: str) -> None:
 
 def test_cidfile_name_and_conflict(cli: Knarr, image: str) -> None:
     cidfile = cli.home / "cid"
-    cid = cli.ok("run", "-d", "--name", "one", "--network", "none", "--cidfile", str(cidfile), image, "sleep", "100")
+    cid = cli.ok(
+        "run", "-d", "--name", "one", "--network", "none", "--cidfile", str(cidfile), image, "sleep", "100"
+    )
     assert cidfile.read_text() == cid
     second = cli("run", "-d", "--name", "one", "--network", "none", image, "true")
     assert second.code == 125 and "already in use" in second.stderr
@@ -195,7 +208,9 @@ def test_cidfile_name_and_conflict(cli: Knarr, image: str) -> None:
 
 def test_signals_reach_the_container(cli: Knarr, image: str) -> None:
     script = "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
-    with cli.popen("run", "--rm", "--network", "none", image, "sh", "-c", script, stdout=subprocess.PIPE) as process:
+    with cli.popen(
+        "run", "--rm", "--network", "none", image, "sh", "-c", script, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGTERM)
@@ -205,7 +220,15 @@ def test_signals_reach_the_container(cli: Knarr, image: str) -> None:
 
 def test_killing_the_command_leaves_nothing(cli: Knarr, image: str) -> None:
     with cli.popen(
-        "run", "--rm", "--network", "none", image, "sh", "-c", "echo $HOSTNAME; sleep 1000", stdout=subprocess.PIPE
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        image,
+        "sh",
+        "-c",
+        "echo $HOSTNAME; sleep 1000",
+        stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -226,7 +249,9 @@ def test_limits(knarr: Knarr, busybox: str) -> None:
     assert read("cpu/cpu.cfs_quota_us", "--cpus", "0.5") == "50000"
     assert read("cpu/cpu.shares", "--cpu-shares", "300") == "300"
     assert read("cpuset/cpuset.cpus", "--cpuset-cpus", "0") == "0"
-    hog = knarr("run", "--name", "hog", "-m", "16m", "--network", "none", busybox, "sh", "-c", "tail /dev/zero")
+    hog = knarr(
+        "run", "--name", "hog", "-m", "16m", "--network", "none", busybox, "sh", "-c", "tail /dev/zero"
+    )
     assert hog.code == 137
     assert knarr.ok("inspect", "-f", "{{.State.OOMKilled}}", "hog") == "true"
 

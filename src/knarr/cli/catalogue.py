@@ -34,6 +34,8 @@ COMMANDS = {
     "images": Entry("images", "List images", "images"),
     "rmi": Entry("rmi", "Remove images", "images"),
     "tag": Entry("tag", "Give an image another name", "images"),
+    "login": Entry("login", "Keep a name and password for a registry", "images"),
+    "logout": Entry("logout", "Forget them", "images"),
     "save": Entry("save", "Write images to an archive", "images"),
     "load": Entry("load", "Read images from an archive", "images"),
     "info": Entry("info", "Show this machine as knarr sees it", "system"),

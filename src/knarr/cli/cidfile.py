@@ -37,6 +37,8 @@ def reserve(path: str) -> CidFile:
     try:
         return CidFile(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
     except FileExistsError:
-        raise Conflict(f"container id file found: {path}", hint="remove it, or choose another --cidfile") from None
+        raise Conflict(
+            f"container id file found: {path}", hint="remove it, or choose another --cidfile"
+        ) from None
     except OSError as e:
         raise UsageError(f"--cidfile {path}: {(e.strerror or str(e)).lower()}") from e

@@ -202,11 +202,15 @@ def _log(parsed: Parsed) -> LogRequest:
     request = LogRequest("k8s-file" if driver == "local" else driver)
     for key, value in _pairs(parsed.many("log-opt"), "log-opt").items():
         if key == "max-size":
-            request = request._replace(max_size_bytes=max(0, quantities.size_or_unlimited(value, "--log-opt max-size")))
+            request = request._replace(
+                max_size_bytes=max(0, quantities.size_or_unlimited(value, "--log-opt max-size"))
+            )
         elif key == "max-file" and value.isdecimal() and int(value) > 0:
             request = request._replace(max_files=int(value))
         else:
-            raise UsageError(f"invalid --log-opt {key}={value}", hint="known are max-size=BYTES and max-file=COUNT")
+            raise UsageError(
+                f"invalid --log-opt {key}={value}", hint="known are max-size=BYTES and max-file=COUNT"
+            )
     return request
 
 

@@ -1,4 +1,4 @@
-"""Commands that do one thing to each of several objects: every one is tried, the failures are told, the exit code says so."""
+"""Commands that do one thing to each of several objects: all are tried, failures are told, the exit code says so."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ _INTERRUPTED = 130
 
 def entry() -> None:
     """The console script. Leaves by `os._exit`: finalising the interpreter costs 3 ms and does nothing for us."""
+    _open_standard_descriptors()
     code = main(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -38,6 +39,16 @@ def entry() -> None:
         os.write(2, f"knarr: standard output: {os.strerror(e.errno or 0).lower()}\n".encode())
         code = code or 1
     os._exit(code)
+
+
+def _open_standard_descriptors() -> None:
+    """A caller may have closed them; a file of ours must not become the container's standard error."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)  # takes the lowest free number
+            os.set_inheritable(fd, True)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -127,7 +138,8 @@ def _run(command: Command, words: Sequence[str]) -> int:
     count = len(parsed.args)
     if count < command.minimum or (command.maximum >= 0 and count > command.maximum):
         raise UsageError(
-            f"{command.name}: {_arity(command)}, {count or 'none'} given", hint=f"usage: knarr {command.usage}"
+            f"{command.name}: {_arity(command)}, {count or 'none'} given",
+            hint=f"usage: knarr {command.usage}",
         )
     return command.run(parsed)
 
@@ -136,7 +148,9 @@ def _arity(command: Command) -> str:
     low, high = command.minimum, command.maximum
     if low == high:
         return f"takes {low or 'no'} argument{'s' * (low != 1)}"
-    return f"takes at least {low} argument{'s' * (low != 1)}" if high < 0 else f"takes {low} to {high} arguments"
+    return (
+        f"takes at least {low} argument{'s' * (low != 1)}" if high < 0 else f"takes {low} to {high} arguments"
+    )
 
 
 def complain(error: KnarrError) -> None:

@@ -91,7 +91,7 @@ class Command(Record):
     aliases: tuple[str, ...] = ()
 
 
-class HelpWanted(Exception):  # noqa: N818  # not an error: `--help` was given
+class HelpWanted(Exception):  # not an error: `--help` was given
     """Raised by `parse` for `--help`."""
 
 

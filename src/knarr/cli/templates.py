@@ -1,4 +1,4 @@
-"""`--format`: the part of Go's templates that people use: `{{.Field}}`, `{{.A.B}}`, `{{json .}}`, `{{json .A}}`, text around them."""
+"""`--format`: the part of Go's templates that people use: `{{.A.B}}`, `{{json .A}}`, `{{index .A 1}}`, text around."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def _action(action: str, value: Any, form: str) -> str:
     if len(words) == 3 and words[0] == "index":
         return _text(_index(_field(words[1], value, form), words[2].strip('"'), form))
     if len(words) != 1:
-        raise UsageError(f"invalid template {form!r}: {action!r} is not understood", hint="try --format json and jq")
+        raise UsageError(
+            f"invalid template {form!r}: {action!r} is not understood", hint="try --format json and jq"
+        )
     return _text(_field(words[0], value, form))
 
 

@@ -6,8 +6,8 @@ import os
 
 from knarr.engine.clock import now
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, create_dir, take_name
-from knarr.engine.process import command_line
 from knarr.engine.container_names import checked_name, draw_name, new_id
+from knarr.engine.process import command_line
 from knarr.errors import Conflict, KnarrError, UsageError
 
 TYPE_CHECKING = False
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from knarr.store.store import Image
 
 
-def create(engine: Engine, options: ContainerOptions, image: Image) -> tuple[ContainerDir, ContainerConfig, int]:
+def create(
+    engine: Engine, options: ContainerOptions, image: Image
+) -> tuple[ContainerDir, ContainerConfig, int]:
     """A container of `image`, its configuration, and its lock's descriptor, held.
 
     The caller closes the descriptor, or hands it on to `start`. Raises `Conflict` when the name is taken and
@@ -74,13 +76,19 @@ def _check(options: ContainerOptions, image: Image) -> None:
     if not command_line(options, image.config.config):
         raise UsageError("no command specified, and the image has none")
     if options.workdir and not options.workdir.startswith("/"):
-        raise UsageError(f"the working directory {options.workdir!r} is invalid, it needs to be an absolute path")
+        raise UsageError(
+            f"the working directory {options.workdir!r} is invalid, it needs to be an absolute path"
+        )
     mode = options.network.mode
     shared = mode == "host" or mode.startswith("container:")
     if mode.startswith("container:") and (options.network.ports or options.network.publish_all):
-        raise UsageError("ports cannot be published with --network container:…: they belong to that container")
+        raise UsageError(
+            "ports cannot be published with --network container:…: they belong to that container"
+        )
     if mode.startswith("container:") and options.hostname:
-        raise UsageError("--hostname cannot be used with --network container:…: the host name is that container's")
+        raise UsageError(
+            "--hostname cannot be used with --network container:…: the host name is that container's"
+        )
     if shared and (options.network.ip or options.network.ip6 or options.network.mac_address):
         raise UsageError(f"addresses cannot be chosen with --network {mode}")
     targets = [m.target for m in options.mounts]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from knarr.host.paths import default_paths
+from knarr.host.paths import default_paths, make_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,17 +45,5 @@ class Engine:
         return self._store
 
     def prepare_directories(self) -> None:
-        """Make the trees of `knarr.host.paths` where they are missing."""
-        for directory, mode in (
-            (self.paths.root, 0o711),
-            (f"{self.paths.root}/containers", 0o711),
-            (f"{self.paths.root}/names", 0o700),
-            (self.paths.run, 0o711),
-            (f"{self.paths.run}/containers", 0o711),
-        ):
-            try:
-                os.mkdir(directory, mode)
-            except FileExistsError:
-                continue
-            except FileNotFoundError:
-                os.makedirs(directory, mode, exist_ok=True)
+        """Make the trees of `knarr.host.paths` where they are missing. Raises `HostError`."""
+        make_directories(self.paths)

@@ -16,8 +16,8 @@ from knarr.oci import json
 from knarr.oci.document import decode
 from knarr.oci.spec import Process, Spec, User
 from knarr.plan.cgroup import CgroupPlacement
-from knarr.plan.idmap import denies_setgroups
 from knarr.plan.exec import ENTERED, ExecSetting, ExecTarget, exec_plan
+from knarr.plan.idmap import denies_setgroups
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -41,11 +41,15 @@ class ExecRequest(Record):
     stdin: bool = False
     privileged: bool = False
     detach: bool = False
-    detach_keys: str = ""
+    detach_keys: str = ""  # bytes in hexadecimal
 
 
 def execute(
-    engine: Engine, directory: ContainerDir, request: ExecRequest, *, warn: Callable[[str], None] = lambda text: None
+    engine: Engine,
+    directory: ContainerDir,
+    request: ExecRequest,
+    *,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Run the command in front (or start it, with `detach`); its exit code. Raises `Conflict` when nothing runs.
 
@@ -54,16 +58,25 @@ def execute(
     """
     state = read_state(directory)
     if state.status == PAUSED:
-        raise Conflict(f"container {directory.id[:12]} is paused", hint=f"let it go on with `knarr unpause {directory.id[:12]}`")
+        raise Conflict(
+            f"container {directory.id[:12]} is paused",
+            hint=f"let it go on with `knarr unpause {directory.id[:12]}`",
+        )
     if not state.running:
-        raise Conflict(f"container {directory.id[:12]} is not running", hint=f"start it with `knarr start {directory.id[:12]}`")
+        raise Conflict(
+            f"container {directory.id[:12]} is not running",
+            hint=f"start it with `knarr start {directory.id[:12]}`",
+        )
     config = directory.config()
     spec = _run_document(directory, "config.json", Spec)
     root = f"/proc/{state.pid}/root"
     account = identity_in((root,), request.user or config.options.user or config.image_config.user)
     process = _process(config, request, account, spec, engine.facts)
     target = ExecTarget(
-        state.pid, state.pid_start, _entered(state.pid), _run_document(directory, "cgroup.json", CgroupPlacement)
+        state.pid,
+        state.pid_start,
+        _entered(state.pid),
+        _run_document(directory, "cgroup.json", CgroupPlacement),
     )
     relayed = request.tty or request.detach or any(os.isatty(fd) for fd in (0, 1, 2))
     setting = ExecSetting(
@@ -78,17 +91,26 @@ def execute(
         if not request.stdin:
             os.dup2(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
         return native.foreground(plan.steps)
-    words = [f"id={directory.id}", "exec=1", "driver=none", f"stdin={2 if request.stdin else 0}", f"tty={int(request.tty)}"]
+    words = [
+        f"id={directory.id}",
+        "exec=1",
+        "driver=none",
+        f"stdin={2 if request.stdin else 0}",
+        f"tty={int(request.tty)}",
+    ]
     if request.tty and os.isatty(0):
         size = os.get_terminal_size(0)
         words += [f"rows={size.lines}", f"cols={size.columns}"]
-    started = monitor.start(monitor.MonitorRequest(plan.steps, tuple(words), primary=not request.detach), on_warning=warn)
+    started = monitor.start(
+        monitor.MonitorRequest(plan.steps, tuple(words), primary=not request.detach), on_warning=warn
+    )
     if request.detach:
         return 0
-    from knarr.cli.detach_keys import to_hex
-
     front = monitor.front_words(
-        tty=request.tty and os.isatty(0), stdin=request.stdin, keys=to_hex(request.detach_keys), sig_proxy=not request.tty
+        tty=request.tty and os.isatty(0),
+        stdin=request.stdin,
+        keys=request.detach_keys,
+        sig_proxy=not request.tty,
     )
     monitor.become_front(started.connection, front)
     return 125
@@ -97,7 +119,9 @@ def execute(
 def _entered(pid: int) -> tuple[str, ...]:
     """The kinds of namespace that are not ours already: joining one's own user namespace is an error."""
     try:
-        return tuple(k for k in ENTERED if os.readlink(f"/proc/{pid}/ns/{k}") != os.readlink(f"/proc/self/ns/{k}"))
+        return tuple(
+            k for k in ENTERED if os.readlink(f"/proc/{pid}/ns/{k}") != os.readlink(f"/proc/self/ns/{k}")
+        )
     except FileNotFoundError:
         raise Conflict("the container is not running any more") from None
 

@@ -17,7 +17,9 @@ PULL_ALWAYS = "always"
 PULL_NEVER = "never"
 
 
-def resolve(engine: Engine, name: str, *, pull: str = "missing", platform: str = "", quiet: bool = False) -> Image:
+def resolve(
+    engine: Engine, name: str, *, pull: str = "missing", platform: str = "", quiet: bool = False
+) -> Image:
     """The image of a name or an id, pulled first where `pull` (always, missing, never) says so.
 
     An image that is here for another platform than the one asked for counts as missing. Raises `NotFound`.
@@ -51,20 +53,37 @@ def pull_here(engine: Engine, name: str, *, platform: str, quiet: bool) -> int:
     import subprocess
     import sys
 
-    words = [sys.executable, "-P", "-m", "knarr", "--root", engine.paths.root, "--run-root", engine.paths.run, "pull"]
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "knarr",
+        "--root",
+        engine.paths.root,
+        "--run-root",
+        engine.paths.run,
+        "pull",
+    ]
     words += ["--quiet"] if quiet else []
     words += ["--platform", platform] if platform else []
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH", ""))))}
-    return subprocess.run([*words, "--", name], stdin=subprocess.DEVNULL, stdout=2, env=env, check=False).returncode
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH", "")))),
+    }
+    return subprocess.run(
+        [*words, "--", name], stdin=subprocess.DEVNULL, stdout=2, env=env, check=False
+    ).returncode
 
 
 def _is_for(image: Image, platform: str) -> bool:
-    from knarr.oci.platform import matches, parse
     from knarr.oci.image import Platform
+    from knarr.oci.platform import matches, parse
 
     config = image.config
-    return matches(parse(platform, os.uname().machine), Platform(config.architecture, config.os, variant=config.variant))
+    return matches(
+        parse(platform, os.uname().machine), Platform(config.architecture, config.os, variant=config.variant)
+    )
 
 
 def tag(engine: Engine, source: str, target: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from knarr import __version__
-from knarr.engine.mend import mend
 from knarr.engine.listing import labels_of
+from knarr.engine.mend import mend
 from knarr.engine.process import command_line, command_of, environment
 from knarr.engine.state import EXITED, PAUSED, read_state
 from knarr.errors import NotFound
@@ -96,7 +96,9 @@ def _config(config: ContainerConfig) -> dict[str, Any]:
 def _host_config(config: ContainerConfig) -> dict[str, Any]:
     options, limits, security = config.options, config.options.limits, config.options.security
     return {
-        "Binds": [f"{m.source}:{m.target}" + ":ro" * m.read_only for m in options.mounts if m.kind != "tmpfs"],
+        "Binds": [
+            f"{m.source}:{m.target}" + ":ro" * m.read_only for m in options.mounts if m.kind != "tmpfs"
+        ],
         "NetworkMode": options.network.mode,
         "AutoRemove": options.auto_remove,
         "Privileged": security.privileged,
@@ -155,7 +157,14 @@ def _mounts(engine: Engine, config: ContainerConfig) -> list[dict[str, Any]]:
         if target not in listed:
             source = f"{engine.paths.root}/volumes/{name}/_data"
             rows.append(
-                {"Type": "volume", "Name": name, "Source": source, "Destination": target, "Mode": "", "RW": True}
+                {
+                    "Type": "volume",
+                    "Name": name,
+                    "Source": source,
+                    "Destination": target,
+                    "Mode": "",
+                    "RW": True,
+                }
             )
     return rows
 

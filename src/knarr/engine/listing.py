@@ -40,7 +40,9 @@ class Filters:
         for item in items:
             key, equals, value = item.partition("=")
             if not equals or key not in self._KEYS:
-                raise UsageError(f"invalid filter {item!r}", hint=f"as KEY=VALUE with {', '.join(self._KEYS)}")
+                raise UsageError(
+                    f"invalid filter {item!r}", hint=f"as KEY=VALUE with {', '.join(self._KEYS)}"
+                )
             self._wanted.setdefault(key, []).append(value)
 
     @property
@@ -49,7 +51,9 @@ class Filters:
         return "status" in self._wanted or "exited" in self._wanted
 
     def match(self, row: Summary) -> bool:
-        return all(any(self._one(row, key, value) for value in values) for key, values in self._wanted.items())
+        return all(
+            any(self._one(row, key, value) for value in values) for key, values in self._wanted.items()
+        )
 
     def _one(self, row: Summary, key: str, value: str) -> bool:
         config = row.config

@@ -79,7 +79,9 @@ def _selected(directory: ContainerDir, query: LogQuery) -> Iterator[Entry]:
     since = text(query.since_ns) if query.since_ns else ""
     until = text(query.until_ns) if query.until_ns else ""
     reader = _Reader(f"{directory.root}/log")
-    history = (e for e in map(_entry, reader.history()) if e.stamp >= since and not (until and e.stamp > until))
+    history = (
+        e for e in map(_entry, reader.history()) if e.stamp >= since and not (until and e.stamp > until)
+    )
     yield from history if query.tail is None else _last(history, query.tail)
     if not query.follow:
         return
@@ -112,13 +114,20 @@ def _entry(line: bytes) -> Entry:
         fields = json.loads(line)
         data = str(fields.get("log", "")).encode("utf-8", "surrogateescape")
         whole = data.endswith(b"\n")
-        return Entry(_nine(str(fields.get("time", ""))), str(fields.get("stream", "stdout")), data[:-1] if whole else data, not whole)
+        return Entry(
+            _nine(str(fields.get("time", ""))),
+            str(fields.get("stream", "stdout")),
+            data[:-1] if whole else data,
+            not whole,
+        )
     stamp, _, rest = line.partition(b" ")
     stream, _, rest = rest.partition(b" ")
     tag, _, data = rest.partition(b" ")
     if tag not in (b"F", b"P"):
         raise DataError(f"the log holds a line knarr did not write: {line[:60]!r}")
-    return Entry(_nine(stamp.decode("ascii", "replace")), stream.decode("ascii", "replace"), data, tag == b"P")
+    return Entry(
+        _nine(stamp.decode("ascii", "replace")), stream.decode("ascii", "replace"), data, tag == b"P"
+    )
 
 
 def _nine(stamp: str) -> str:

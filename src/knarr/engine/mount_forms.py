@@ -1,8 +1,8 @@
 """`-v`, `--mount` and `--tmpfs` as docker writes them, to mount requests.
 
-    -v [SOURCE:]TARGET[:OPTIONS]              a SOURCE with a slash is a host path (made when missing), else a volume's name
-    --mount type=bind,source=…,target=…,…     a missing host path is refused
-    --tmpfs TARGET[:OPTIONS]
+-v [SOURCE:]TARGET[:OPTIONS]              a SOURCE with a slash is a host path (made when missing), else a volume's name
+--mount type=bind,source=…,target=…,…     a missing host path is refused
+--tmpfs TARGET[:OPTIONS]
 """
 
 from __future__ import annotations

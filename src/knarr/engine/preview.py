@@ -30,18 +30,33 @@ def preview(engine: Engine, options: ContainerOptions, image: Image, *, spec_onl
     """The runtime specification as JSON, or the steps. Nothing is leased, made or written: the network's own steps,
     which name an address that would have to be taken, are shown as its loopback only."""
     config = ContainerConfig(
-        _ID, options.name or "preview", now(), image.id, options.image, image.layers, options, image.config.config
+        _ID,
+        options.name or "preview",
+        now(),
+        image.id,
+        options.image,
+        image.layers,
+        options,
+        image.config.config,
     )
     directory = ContainerDir(engine.paths, _ID)
     warnings: list[str] = []
     uid_maps, gid_maps = id_maps(options.security.userns, engine.facts, warnings)
     mode = resolve_mode(options.network.mode, engine.facts)
-    attachment = Attachment(mode, "host" if mode == "host" else "new", child_steps=() if mode == "host" else (loopback_step(),))
+    attachment = Attachment(
+        mode, "host" if mode == "host" else "new", child_steps=() if mode == "host" else (loopback_step(),)
+    )
     around = Surroundings(
-        account=identity_in(image.layers, options.user or image.config.config.user, options.security.group_add),
+        account=identity_in(
+            image.layers, options.user or image.config.config.user, options.security.group_add
+        ),
         hostname=options.hostname or (os.uname().nodename if mode == "host" else _ID[:12]),
         rootfs=f"{directory.root}/rootfs",
-        volumes={m.source: f"{engine.paths.root}/volumes/{m.source}/_data" for m in options.mounts if m.kind == "volume"},
+        volumes={
+            m.source: f"{engine.paths.root}/volumes/{m.source}/_data"
+            for m in options.mounts
+            if m.kind == "volume"
+        },
         files={target: f"{directory.root}/{name}" for name, target in FILES.items()},
         network=attachment.namespace,
         uts="host" if mode == "host" and not options.hostname else "new",

@@ -35,7 +35,8 @@ def container_process(
         user=User(account.uid, account.gid, None, account.groups),
         capabilities=capabilities(options.security, account.uid, facts, userns=userns),
         rlimits=tuple(
-            Rlimit(f"RLIMIT_{u.name.upper()}", hard=_limit(u.hard), soft=_limit(u.soft)) for u in options.ulimits
+            Rlimit(f"RLIMIT_{u.name.upper()}", hard=_limit(u.hard), soft=_limit(u.soft))
+            for u in options.ulimits
         ),
         no_new_privileges=security.no_new_privileges(options.security),
         apparmor_profile=security.apparmor_profile(options.security),

@@ -22,6 +22,8 @@ from knarr.registry.client import Client, Fetched, verify
 from knarr.registry.credentials import Credentials
 from knarr.registry.failures import Cancelled, Transient
 from knarr.registry.registries import load
+from knarr.registry.retry import DEFAULT_RETRY, Retry
+from knarr.registry.transport import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,6 +103,8 @@ def pull(
     progress: Progress = SILENT,
     config: Sequence[str] = (),
     env: Mapping[str, str] = os.environ,
+    retry: Retry = DEFAULT_RETRY,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Pulled:
     """The image of a reference, fetched if `policy` (always, missing, never) and what is here ask for it.
 
@@ -119,7 +123,7 @@ def pull(
         if policy == NEVER:
             raise NotFound("image", text, hint=f"fetch it with `knarr pull {text}`")
     failure: KnarrError | None = None
-    with Client(registries, Credentials(env), env, config) as client:
+    with Client(registries, Credentials(env), env, config, retry=retry, limits=limits) as client:
         for name in names:
             try:
                 image = _pull_one(store, client, name, wanted, strict=bool(platform), progress=progress)

@@ -47,7 +47,9 @@ def ulimit(text: str) -> UlimitRequest:
     name, equals, values = text.partition("=")
     soft, colon, hard = values.partition(":")
     if not equals or name not in ULIMITS:
-        raise UsageError(f"invalid ulimit {text!r}", hint=f"as NAME=SOFT[:HARD]; names: {' '.join(sorted(ULIMITS))}")
+        raise UsageError(
+            f"invalid ulimit {text!r}", hint=f"as NAME=SOFT[:HARD]; names: {' '.join(sorted(ULIMITS))}"
+        )
     low, high = _limit(soft, text), _limit(hard if colon else soft, text)
     if high != -1 and (low == -1 or low > high):
         raise UsageError(f"invalid ulimit {text!r}: the soft limit exceeds the hard one")

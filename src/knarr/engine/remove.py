@@ -32,7 +32,9 @@ def remove(engine: Engine, directory: ContainerDir, *, force: bool = False, volu
         mend(engine, directory)
         lock = directory.acquire()
     except BlockingIOError:
-        raise Conflict(f"container {directory.id[:12]} is being started or removed by another command") from None
+        raise Conflict(
+            f"container {directory.id[:12]} is being started or removed by another command"
+        ) from None
     except NotFound:
         if state.running:
             return  # started with --rm: it removed itself

@@ -1,4 +1,4 @@
-"""A seccomp profile from a file, in docker's form: conditions on capabilities, architecture and kernel are resolved here."""
+"""A seccomp profile from a file, in docker's form, whose conditions are resolved for this container and machine."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def read_profile(path: str, capabilities: Sequence[str], facts: HostFacts) -> Se
         syscalls=tuple(
             SyscallRule(rule.names or (rule.name,), rule.action, rule.errno_ret, rule.args)
             for rule in profile.syscalls
-            if _holds(rule.includes, capabilities, facts) and not _excluded(rule.excludes, capabilities, facts)
+            if _holds(rule.includes, capabilities, facts)
+            and not _excluded(rule.excludes, capabilities, facts)
         ),
     )
 

@@ -21,7 +21,9 @@ def settings(request: SecurityRequest) -> Iterator[tuple[str, str]]:
         if not equals:
             name, _, value = option.partition(":")
         if name not in _KNOWN:
-            raise UsageError(f"invalid --security-opt {option!r}", hint=f"known are {', '.join(sorted(_KNOWN))}")
+            raise UsageError(
+                f"invalid --security-opt {option!r}", hint=f"known are {', '.join(sorted(_KNOWN))}"
+            )
         yield name, value
 
 

@@ -81,7 +81,9 @@ def build_spec(config: ContainerConfig, facts: HostFacts, around: Surroundings) 
     )
 
 
-def _all_mounts(config: ContainerConfig, facts: HostFacts, around: Surroundings, userns: bool) -> tuple[Mount, ...]:
+def _all_mounts(
+    config: ContainerConfig, facts: HostFacts, around: Surroundings, userns: bool
+) -> tuple[Mount, ...]:
     standard = defaults.mounts(
         facts,
         userns=userns,

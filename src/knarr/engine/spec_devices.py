@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from knarr.engine.options import ContainerOptions
 
 # A container has its own of these.
-_OWN = frozenset(("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/console", "/dev/ptmx", "/dev/fd", "/dev/.udev"))
+_OWN = frozenset(
+    ("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/console", "/dev/ptmx", "/dev/fd", "/dev/.udev")
+)
 
 
 def requested_devices(options: ContainerOptions) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:

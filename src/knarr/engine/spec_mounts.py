@@ -1,4 +1,4 @@
-"""The mounts of a container: the standard ones, the generated files, then what was asked for, parents before children."""
+"""The mounts of a container: the standard ones, the generated files, what was asked for; parents before children."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from knarr.engine.options import MountRequest
 
 _PROPAGATION = ("shared", "slave", "private", "rshared", "rslave", "rprivate")
-# What docker lets an administrator say and this kernel has no use for: SELinux labels, cache hints of a virtual machine.
+# What docker lets one say and has no effect here: SELinux labels, cache hints of a virtual machine.
 _IDLE = frozenset(("z", "Z", "cached", "delegated", "consistent", "nocopy", "copy", "bind", "rbind"))
 
 
@@ -28,7 +28,9 @@ def mounts(
     ]
     taken = {m.destination for m in asked}
     generated = [
-        Mount(target, source, "bind", ("rbind", "rprivate")) for target, source in files.items() if target not in taken
+        Mount(target, source, "bind", ("rbind", "rprivate"))
+        for target, source in files.items()
+        if target not in taken
     ]
     asked.sort(key=lambda m: m.destination.count("/"))
     return (*(m for m in standard if m.destination not in taken), *generated, *asked)

@@ -27,7 +27,12 @@ def _memory(limits: Limits) -> Memory | None:
     swap = limits.memory_swap
     if swap is None and limits.memory is not None and limits.memory > 0:
         swap = 2 * limits.memory
-    if limits.memory is None and limits.memory_reservation is None and not limits.oom_kill_disable and swap is None:
+    if (
+        limits.memory is None
+        and limits.memory_reservation is None
+        and not limits.oom_kill_disable
+        and swap is None
+    ):
         return None
     return Memory(
         limit=limits.memory,

@@ -11,8 +11,8 @@ import os
 from knarr.engine import monitor
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, write_file
 from knarr.engine.mend import mend, mend_all
-from knarr.engine.state import read_state
 from knarr.engine.spec import build_spec
+from knarr.engine.state import read_state
 from knarr.engine.surroundings import Prepared, pause_handler, surroundings
 from knarr.errors import Conflict, KnarrError
 from knarr.network import attach
@@ -66,7 +66,9 @@ def start_existing(
     except BlockingIOError:
         if read_state(directory).running:
             return None
-        raise Conflict(f"container {directory.id[:12]} is being started or stopped by another command") from None
+        raise Conflict(
+            f"container {directory.id[:12]} is being started or stopped by another command"
+        ) from None
     try:
         return start(engine, directory, directory.config(), lock, foreground=foreground, warn=warn)
     finally:
@@ -168,16 +170,22 @@ def _write_down(
     place: cgroup.CgroupPlacement,
 ) -> None:
     """The tear-down plan and what the other commands want to know of this run."""
-    write_file(f"{directory.run}/teardown", to_wire(teardown_steps(engine, directory, config, prepared, place)))
+    write_file(
+        f"{directory.run}/teardown", to_wire(teardown_steps(engine, directory, config, prepared, place))
+    )
     record = prepared.record._replace(freezer=place.freezer_file.rpartition("/")[0], procs=place.directories)
     for name, document in (("run.json", record), ("config.json", spec), ("cgroup.json", place)):
         write_file(f"{directory.run}/{name}", json.dumps(encode(document)).encode())
 
 
 def teardown_steps(
-    engine: Engine, directory: ContainerDir, config: ContainerConfig, prepared: Prepared, place: cgroup.CgroupPlacement
+    engine: Engine,
+    directory: ContainerDir,
+    config: ContainerConfig,
+    prepared: Prepared,
+    place: cgroup.CgroupPlacement,
 ) -> list[Step]:
-    """What the monitor undoes when the container has ended. The run directory goes last: while it is there, there is work."""
+    """What the monitor undoes when the container has ended. The run directory goes last: it says there is work."""
     steps = [*cgroup.teardown_steps(place), *prepared.attachment.teardown_steps]
     steps.append(Step("rmtree", (prepared.work,), "root.path", optional=True))
     if config.options.auto_remove:
@@ -185,8 +193,8 @@ def teardown_steps(
         steps.append(Step("unlink", (f"{engine.paths.root}/names/{config.name}",), "--rm", optional=True))
         steps.append(Step("rename", (directory.root, going), "--rm", optional=True))
         steps.append(Step("rmtree", (going,), "--rm", optional=True))
-        for name in config.volumes.values():
-            steps.append(Step("rmtree", (f"{engine.paths.root}/volumes/{name}",), "--rm", optional=True))
+        volumes = (f"{engine.paths.root}/volumes/{name}" for name in config.volumes.values())
+        steps += [Step("rmtree", (path,), "--rm", optional=True) for path in volumes]
     steps.append(Step("rmtree", (directory.run,), "run directory", optional=True))
     return steps
 

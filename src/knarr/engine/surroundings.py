@@ -75,7 +75,9 @@ def surroundings(engine: Engine, directory: ContainerDir, config: ContainerConfi
         network=attachment.namespace,
         pid=pid,
         ipc=ipc,
-        uts="host" if options.uts == "host" or (attachment.mode == "host" and not options.hostname) else "new",
+        uts="host"
+        if options.uts == "host" or (attachment.mode == "host" and not options.hostname)
+        else "new",
         cgroup="host" if options.cgroupns == "host" else "new",
         shm_path="/dev/shm" if ipc == "host" else "",
         uid_maps=uid_maps,
@@ -120,7 +122,9 @@ def _namespace(engine: Engine, word: str, kind: str) -> str:
 def _namespace_file(directory: ContainerDir, kind: str) -> str:
     state = read_state(directory)
     if not state.running:
-        raise Conflict(f"cannot join the {kind} namespace of container {directory.id[:12]}: it is not running")
+        raise Conflict(
+            f"cannot join the {kind} namespace of container {directory.id[:12]}: it is not running"
+        )
     return f"/proc/{state.pid}/ns/{kind}"
 
 
@@ -147,11 +151,21 @@ def _volumes(engine: Engine, config: ContainerConfig) -> dict[str, str]:
     return {name: ensure(engine.paths, name) for name in (*names, *config.volumes.values())}
 
 
-def _write_files(directory: ContainerDir, attachment: Attachment, joined: ContainerDir | None) -> dict[str, str]:
+def _write_files(
+    directory: ContainerDir, attachment: Attachment, joined: ContainerDir | None
+) -> dict[str, str]:
     """/etc/hosts and its like; with another container's network, that container's."""
     if joined is not None:
-        return {target: f"{joined.root}/{name}" for name, target in FILES.items() if os.path.exists(f"{joined.root}/{name}")}
-    texts = {"hosts": attachment.hosts, "hostname": attachment.hostname, "resolv.conf": attachment.resolv_conf}
+        return {
+            target: f"{joined.root}/{name}"
+            for name, target in FILES.items()
+            if os.path.exists(f"{joined.root}/{name}")
+        }
+    texts = {
+        "hosts": attachment.hosts,
+        "hostname": attachment.hostname,
+        "resolv.conf": attachment.resolv_conf,
+    }
     for name, text in texts.items():
         write_file(f"{directory.root}/{name}", text.encode("utf-8", "surrogateescape"))
     return {target: f"{directory.root}/{name}" for name, target in FILES.items()}

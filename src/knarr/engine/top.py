@@ -79,13 +79,19 @@ def _by_ps(words: Sequence[str], pids: set[int]) -> tuple[list[str], list[list[s
     try:
         done = subprocess.run(["ps", *words], capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
-        raise HostError("ps is not installed on this machine", hint="`knarr top CONTAINER` without options") from None
+        raise HostError(
+            "ps is not installed on this machine", hint="`knarr top CONTAINER` without options"
+        ) from None
     if done.returncode:
-        raise UsageError(f"ps {' '.join(words)}: {done.stderr.strip().splitlines()[0] if done.stderr else 'failed'}")
+        raise UsageError(
+            f"ps {' '.join(words)}: {done.stderr.strip().splitlines()[0] if done.stderr else 'failed'}"
+        )
     lines = done.stdout.splitlines()
     heads = lines[0].split() if lines else []
     if "PID" not in heads:
-        raise UsageError(f"ps {' '.join(words)}: shows no PID column, so the container's processes cannot be told")
+        raise UsageError(
+            f"ps {' '.join(words)}: shows no PID column, so the container's processes cannot be told"
+        )
     column = heads.index("PID")
     split = [line.split(None, len(heads) - 1) for line in lines[1:]]
     return heads, [row for row in split if len(row) == len(heads) and int(row[column]) in pids]

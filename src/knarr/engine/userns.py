@@ -22,7 +22,9 @@ def id_maps(asked: str, facts: HostFacts, warnings: list[str]) -> Maps:
     if facts.euid == 0:
         if asked in ("", "host"):
             return (), ()
-        raise UsageError(f"--userns {asked} is for users who are not root", hint="leave it away, or run rootless")
+        raise UsageError(
+            f"--userns {asked} is for users who are not root", hint="leave it away, or run rootless"
+        )
     uids, gids, cost = defaults.user_maps(facts)
     if cost:
         warnings.append(cost)

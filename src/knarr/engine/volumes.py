@@ -1,8 +1,8 @@
 """Volumes: directories that outlive containers.
 
-    ROOT/volumes/NAME/
-      _data/        what is mounted
-      anonymous     present when the volume was made for one container, and goes with it on `rm -v` or `--rm`
+ROOT/volumes/NAME/
+  _data/        what is mounted
+  anonymous     present when the volume was made for one container, and goes with it on `rm -v` or `--rm`
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def make_anonymous(paths: Paths) -> str:
     """A new volume's name."""
     name = os.urandom(32).hex()
     ensure(paths, name)
-    os.close(os.open(f"{paths.root}/volumes/{name}/anonymous", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    os.close(
+        os.open(f"{paths.root}/volumes/{name}/anonymous", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    )
     return name
 
 

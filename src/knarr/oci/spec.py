@@ -252,9 +252,7 @@ class Seccomp(Record):
     syscalls: tuple[SyscallRule, ...] = ()
 
 
-@document(
-    clos_id="closID", l3_cache_schema="l3CacheSchema", enable_cmt="enableCMT", enable_mbm="enableMBM"
-)
+@document(clos_id="closID", l3_cache_schema="l3CacheSchema", enable_cmt="enableCMT", enable_mbm="enableMBM")
 class IntelRdt(Record):
     clos_id: str = ""
     schemata: tuple[str, ...] = ()

@@ -19,13 +19,20 @@ def _attach(parsed: Parsed) -> int:
     directory = find(engine.paths, parsed.args[0])
     state = read_state(directory)
     if state.status == PAUSED:
-        raise Conflict(f"container {parsed.args[0]} is paused", hint=f"let it go on with `knarr unpause {parsed.args[0]}`")
+        raise Conflict(
+            f"container {parsed.args[0]} is paused",
+            hint=f"let it go on with `knarr unpause {parsed.args[0]}`",
+        )
     if not state.running:
-        raise Conflict(f"container {parsed.args[0]} is not running", hint=f"start it with `knarr start {parsed.args[0]}`")
+        raise Conflict(
+            f"container {parsed.args[0]} is not running", hint=f"start it with `knarr start {parsed.args[0]}`"
+        )
     try:
         connection = monitor.connect(f"{directory.run}/attach")
     except OSError as e:
-        raise Conflict(f"container {parsed.args[0]} cannot be attached to: {(e.strerror or str(e)).lower()}") from e
+        raise Conflict(
+            f"container {parsed.args[0]} cannot be attached to: {(e.strerror or str(e)).lower()}"
+        ) from e
     options = directory.config().options
     words = monitor.front_words(
         tty=options.tty and os.isatty(0),

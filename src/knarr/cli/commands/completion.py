@@ -18,5 +18,10 @@ def _completion(parsed: Parsed) -> int:
 
 
 COMMAND = Command(
-    "completion", "Print a shell's completion script.", "completion bash|zsh|fish", _completion, minimum=1, maximum=1
+    "completion",
+    "Print a shell's completion script.",
+    "completion bash|zsh|fish",
+    _completion,
+    minimum=1,
+    maximum=1,
 )

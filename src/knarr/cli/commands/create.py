@@ -40,7 +40,9 @@ COMMAND = Command(
     "Create a container from an image and do not start it.",
     "create [OPTIONS] IMAGE [COMMAND] [ARGUMENT...]",
     _create,
-    tuple(sorted((*OPTIONS, Option("rm", "Remove the container when it ends", "flag")), key=lambda o: o.name)),
+    tuple(
+        sorted((*OPTIONS, Option("rm", "Remove the container when it ends", "flag")), key=lambda o: o.name)
+    ),
     minimum=1,
     stops_at_argument=True,
 )

@@ -13,6 +13,7 @@ from knarr.errors import UsageError
 
 
 def _exec(parsed: Parsed) -> int:
+    from knarr.cli.detach_keys import to_hex
     from knarr.cli.warnings import warn
     from knarr.engine.exec import ExecRequest, execute
 
@@ -34,7 +35,7 @@ def _exec(parsed: Parsed) -> int:
         stdin=parsed.flag("interactive"),
         privileged=parsed.flag("privileged"),
         detach=parsed.flag("detach"),
-        detach_keys=parsed.text("detach-keys"),
+        detach_keys=to_hex(parsed.text("detach-keys")) if parsed.flag("tty") else "",
     )
     if request.tty and request.stdin and not request.detach and not os.isatty(0):
         raise UsageError("the input device is not a terminal", hint="leave -t away")

@@ -13,7 +13,10 @@ def _images(parsed: Parsed) -> int:
     from knarr.engine.images import listed
 
     rows = listed(
-        Engine(), parsed.args[0] if parsed.args else "", full=parsed.flag("no-trunc"), reference_ns=time.time_ns()
+        Engine(),
+        parsed.args[0] if parsed.args else "",
+        full=parsed.flag("no-trunc"),
+        reference_ns=time.time_ns(),
     )
     if parsed.flag("quiet"):
         for image_id in dict.fromkeys(row["ID"] for row in rows):

@@ -10,8 +10,8 @@ from knarr.errors import KnarrError, NotFound
 
 def _inspect(parsed: Parsed) -> int:
     from knarr.cli.templates import render
-    from knarr.engine.inspect import inspect_container, inspect_image
     from knarr.engine.container_dir import find
+    from knarr.engine.inspect import inspect_container, inspect_image
 
     engine = Engine()
     kind = parsed.text("type")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from knarr.cli.as_root_of_namespace import enter
 from knarr.cli.options import Command, Option, Parsed
 from knarr.engine.engine import Engine
 from knarr.errors import UsageError
@@ -11,14 +12,14 @@ from knarr.errors import UsageError
 
 def _load(parsed: Parsed) -> int:
     from knarr.engine.images import load
-    from knarr.host.userns import reexec_in_userns
 
     path = parsed.text("input")
     if not path and os.isatty(0):
-        raise UsageError("the archive is not read from a terminal", hint="use --input FILE, or redirect the input")
+        raise UsageError(
+            "the archive is not read from a terminal", hint="use --input FILE, or redirect the input"
+        )
     engine = Engine()
-    if engine.facts.euid != 0:
-        reexec_in_userns(engine.facts)
+    enter(engine)
     for line in load(engine, path):
         if not parsed.flag("quiet"):
             print(line)
@@ -31,7 +32,9 @@ COMMAND = Command(
     "load [OPTIONS]",
     _load,
     (
-        Option("input", "Read from a file or a directory in place of standard input", short="i", metavar="FILE"),
+        Option(
+            "input", "Read from a file or a directory in place of standard input", short="i", metavar="FILE"
+        ),
         Option("quiet", "Print nothing", "flag", "q"),
     ),
     maximum=0,

@@ -24,5 +24,10 @@ def _port(parsed: Parsed) -> int:
 
 
 COMMAND = Command(
-    "port", "Show the published ports of a container.", "port CONTAINER [PORT[/PROTOCOL]]", _port, minimum=1, maximum=2
+    "port",
+    "Show the published ports of a container.",
+    "port CONTAINER [PORT[/PROTOCOL]]",
+    _port,
+    minimum=1,
+    maximum=2,
 )

@@ -16,7 +16,9 @@ def _ps(parsed: Parsed) -> int:
     last = parsed.integer("last")
     if parsed.flag("latest"):
         last = 1
-    shown = summaries(engine, everything=parsed.flag("all") or last is not None, filters=Filters(parsed.many("filter")))
+    shown = summaries(
+        engine, everything=parsed.flag("all") or last is not None, filters=Filters(parsed.many("filter"))
+    )
     if last is not None and last >= 0:
         shown = shown[:last]
     full = parsed.flag("no-trunc")
@@ -32,7 +34,15 @@ def _ps(parsed: Parsed) -> int:
         for row in rows:
             print(render(form, row))
         return 0
-    print(table(_COLUMNS, [[r["ID"], r["Image"], r["Command"], r["RunningFor"], r["Status"], r["Ports"], r["Names"]] for r in rows]))
+    print(
+        table(
+            _COLUMNS,
+            [
+                [r["ID"], r["Image"], r["Command"], r["RunningFor"], r["Status"], r["Ports"], r["Names"]]
+                for r in rows
+            ],
+        )
+    )
     return 0
 
 
@@ -43,7 +53,9 @@ COMMAND = Command(
     _ps,
     (
         Option("all", "Those that do not run as well", "flag", "a"),
-        Option("filter", "Only those that match: id, name, label, status, exited, ancestor, network", "many", "f"),
+        Option(
+            "filter", "Only those that match: id, name, label, status, exited, ancestor, network", "many", "f"
+        ),
         Option("format", "Print with a template, or as json"),
         Option("last", "The last N created, running or not", short="n", metavar="N"),
         Option("latest", "The last one created", "flag", "l"),

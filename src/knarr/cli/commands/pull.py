@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from knarr.cli.as_root_of_namespace import enter
 from knarr.cli.options import Command, Option, Parsed
 from knarr.engine.engine import Engine
 
@@ -11,11 +12,9 @@ from knarr.engine.engine import Engine
 def _pull(parsed: Parsed) -> int:
     from knarr.cli.progress import progress_for
     from knarr.engine.pull import pull
-    from knarr.host.userns import reexec_in_userns
 
     engine = Engine()
-    if engine.facts.euid != 0:
-        reexec_in_userns(engine.facts)
+    enter(engine)
     engine.prepare_directories()
     shown = progress_for(quiet=parsed.flag("quiet"))
     names: list[str] = []

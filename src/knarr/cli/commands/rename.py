@@ -15,4 +15,6 @@ def _rename(parsed: Parsed) -> int:
     return 0
 
 
-COMMAND = Command("rename", "Give a container another name.", "rename CONTAINER NAME", _rename, minimum=2, maximum=2)
+COMMAND = Command(
+    "rename", "Give a container another name.", "rename CONTAINER NAME", _rename, minimum=2, maximum=2
+)

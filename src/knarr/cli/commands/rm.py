@@ -16,7 +16,9 @@ def _rm(parsed: Parsed) -> int:
 
     def one(name: str) -> None:
         try:
-            remove(engine, find(engine.paths, name), force=parsed.flag("force"), volumes=parsed.flag("volumes"))
+            remove(
+                engine, find(engine.paths, name), force=parsed.flag("force"), volumes=parsed.flag("volumes")
+            )
         except NotFound:
             if not parsed.flag("force"):
                 raise

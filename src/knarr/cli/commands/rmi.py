@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from knarr.cli.as_root_of_namespace import enter
 from knarr.cli.main import complain
 from knarr.cli.options import Command, Option, Parsed
 from knarr.engine.engine import Engine
@@ -10,11 +11,9 @@ from knarr.errors import KnarrError, NotFound
 
 def _rmi(parsed: Parsed) -> int:
     from knarr.engine.images import remove
-    from knarr.host.userns import reexec_in_userns
 
     engine = Engine()
-    if engine.facts.euid != 0:
-        reexec_in_userns(engine.facts)
+    enter(engine)
     code = 0
     for name in parsed.args:
         try:

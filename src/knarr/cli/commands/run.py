@@ -39,7 +39,9 @@ def _run(parsed: Parsed) -> int:
     if parsed.flag("plan") or parsed.flag("print-spec"):
         from knarr.engine.preview import preview
 
-        image = resolve(engine, options.image, pull=parsed.text("pull"), platform=parsed.text("platform"), quiet=False)
+        image = resolve(
+            engine, options.image, pull=parsed.text("pull"), platform=parsed.text("platform"), quiet=False
+        )
         print(preview(engine, options, image, spec_only=parsed.flag("print-spec")))
         return 0
     from knarr.engine.create import create

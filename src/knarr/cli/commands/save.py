@@ -14,7 +14,9 @@ def _save(parsed: Parsed) -> int:
 
     path = parsed.text("output")
     if not path and os.isatty(1):
-        raise UsageError("the archive is not written to a terminal", hint="use --output FILE, or redirect the output")
+        raise UsageError(
+            "the archive is not written to a terminal", hint="use --output FILE, or redirect the output"
+        )
     save(Engine(), parsed.args, path, parsed.text("format"))
     return 0
 

@@ -35,7 +35,8 @@ def _start(parsed: Parsed) -> int:
     started = start_existing(engine, directory, foreground=foreground, warn=warn)
     if started is None:
         raise UsageError(
-            f"container {parsed.args[0]} is already running", hint=f"attach to it with `knarr attach {parsed.args[0]}`"
+            f"container {parsed.args[0]} is already running",
+            hint=f"attach to it with `knarr attach {parsed.args[0]}`",
         )
     sys.stdout.flush()
     become_front(started.connection, started.front_words)
