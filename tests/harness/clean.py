@@ -22,6 +22,7 @@ import pytest
 from harness.capabilities import has
 from harness.machine import PREFIX, Machine, hierarchies, identity, remove_tree
 
+KEPT = ("knarr", "tests")
 SETTLE_S = (
     10.0  # what is torn down behind the user's back (a network namespace, a monitor's last step) may take
 )
@@ -86,16 +87,22 @@ def _processes(machine: Machine) -> Iterator[int]:
     """Everything this test process has ever started, but for its session-long servers: by cgroup or mount namespace."""
     own = os.getpid()
     namespace = os.readlink("/proc/self/ns/mnt") if machine.private else ""
-    mark = f"/{machine.state.name}"
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == own:
             continue
         try:
-            in_cgroup = mark in Path(f"/proc/{entry}/cgroup").read_text()
-            if (in_cgroup or os.readlink(f"/proc/{entry}/ns/mnt") == namespace) and _alive(entry):
+            if (_inside(machine, entry) or os.readlink(f"/proc/{entry}/ns/mnt") == namespace) and _alive(
+                entry
+            ):
                 yield int(entry)
         except OSError:
             continue
+
+
+def _inside(machine: Machine, pid: str) -> bool:
+    """Is it in one of our cgroups? Seen from our cgroup namespace all others begin with `/..`."""
+    lines = (line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    return any(c in machine.controllers and not path.startswith("/..") for _, c, path in lines)
 
 
 def _alive(pid: str) -> bool:
@@ -110,8 +117,9 @@ def _command(pid: int) -> str:
 
 
 def _below(top: Path) -> Iterator[Path]:
+    """All but the engine's `/knarr`, which it keeps, and the harness's own `/tests`."""
     for folder, names, _ in os.walk(top):
-        yield from (Path(folder, name) for name in names)
+        yield from (Path(folder, name) for name in names if folder != str(top) or name not in KEPT)
 
 
 def _is_bridge(name: str) -> bool:
@@ -157,7 +165,7 @@ def _kill(pid: int) -> None:
 
 def _remove_cgroup(top: Path, *, keep_top: bool = False) -> None:
     for folder, _, _ in os.walk(top, topdown=False):
-        if keep_top and folder == str(top):
+        if keep_top and folder in (str(top), f"{top}/tests"):
             continue
         for pid in _lines(f"{folder}/cgroup.procs"):
             if int(pid) not in (0, os.getpid()):
@@ -181,7 +189,7 @@ def remove_state(state: Path, cgroups: list[Path]) -> None:
 
 def sweep() -> None:
     """Directories and cgroups of test processes that no longer exist (SIGKILL, power). Others' are left alone."""
-    tops = {top for top, _ in hierarchies()} if os.geteuid() == 0 else set()
+    tops = {hierarchy.top for hierarchy in hierarchies()} if os.geteuid() == 0 else set()
     for top in tops:
         for folder, names, _ in os.walk(top):
             for name in [n for n in names if n.startswith(PREFIX)]:

@@ -5,7 +5,8 @@ tests on a developer's own machine, need machines of their own. As root each tes
 
     - moves to its own mount namespace (private propagation) and its own network namespace (lo is up),
     - gets its own /etc/{passwd,group,subuid,subgid}, where `user` lives, and a /dev/net/tun users may open,
-    - moves to its own cgroup `knarr-test-PID.START` in every hierarchy: what it started is found there,
+    - moves to its own cgroup `knarr-test-PID.START` in every hierarchy, and sees it as the root of that hierarchy
+      (a cgroup namespace, mounted over /sys/fs/cgroup): what it started is found there, detached or not,
     - keeps everything in one directory `/tmp/knarr-test-PID.START`.
 
 No network but loopback is there: a test that needs the internet fails. Without root only the directory is made.
@@ -20,7 +21,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,19 +34,32 @@ USER = "knarr-tester"
 UID = 47_011
 FIRST_SUBID, SUBIDS = 2_000_000, 65_536
 
-_CLONE_NEWNS, _CLONE_NEWNET = 0x20000, 0x40000000
+_CLONE_NEWNS, _CLONE_NEWNET, _CLONE_NEWCGROUP = 0x20000, 0x40000000, 0x02000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
+_MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Machine(NamedTuple):
     state: Path  # every file of this test process, mode 0711
-    cgroups: tuple[Path, ...]  # its cgroup in each hierarchy, () without root
+    cgroups: tuple[
+        Path, ...
+    ]  # where each hierarchy is mounted that it has a cgroup of its own in; () without root
+    controllers: frozenset[str]  # those hierarchies as /proc/PID/cgroup names them; "" is the unified one
     private: bool  # namespaces of its own
 
 
+class Entered(NamedTuple):
+    """A cgroup of our own in one hierarchy, by the paths it has outside of our cgroup namespace."""
+
+    top: Path
+    parent: Path
+    own: Path
+    controllers: str
+
+
 _machine: Machine | None = None
-_left: list[tuple[Path, Path]] = []  # (cgroup.procs of the cgroup we came from, our cgroup)
+_entered: list[Entered] = []
 
 
 @pytest.fixture(scope="session")
@@ -74,15 +87,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     state = Path(tempfile.gettempdir(), PREFIX + identity(os.getpid()))
     state.mkdir(mode=0o711)
     private = has("root")
-    cgroups: tuple[Path, ...] = ()
     if private:
-        _unshare()
+        _own_network_and_mounts()
         _private_users(state)
         _open_tun(state)
         for needed in (REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)):
             _make_reachable(needed)
-        cgroups = tuple(_enter_cgroups(state.name))
-    _machine = Machine(state, cgroups, private)
+        if not has("systemd"):  # it owns the tree; its scopes are what is tested there
+            _enter_cgroups(state.name)
+    tops, controllers = tuple(e.top for e in _entered), frozenset(e.controllers for e in _entered)
+    _machine = Machine(state, tops, controllers, private)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -90,9 +104,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     from harness.clean import remove_state
 
-    for back, _ in _left:
-        back.write_text(str(os.getpid()))
-    remove_state(_machine.state, [own for _, own in _left])
+    for entered in _entered:
+        _libc.umount2(str(entered.top).encode(), _MNT_DETACH)
+        (entered.parent / "cgroup.procs").write_text(str(os.getpid()))
+    remove_state(_machine.state, [entered.own for entered in _entered])
 
 
 def _only_controls_workers(config: pytest.Config) -> bool:
@@ -106,11 +121,15 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
         raise OSError(code, os.strerror(code), target)
 
 
-def _unshare() -> None:
+def _unshare(kinds: int) -> None:
     # The namespaces are the calling thread's; tests run in this thread and its children are born in them.
-    if _libc.unshare(_CLONE_NEWNS | _CLONE_NEWNET) != 0:
+    if _libc.unshare(kinds) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), "unshare")
+
+
+def _own_network_and_mounts() -> None:
+    _unshare(_CLONE_NEWNS | _CLONE_NEWNET)
     mount("none", "/", "", _MS_REC | _MS_PRIVATE)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
@@ -158,27 +177,35 @@ def _make_reachable(path: Path) -> None:
         os.close(handle)
 
 
-def hierarchies() -> Iterator[tuple[Path, str]]:
-    """Every mounted cgroup hierarchy and this process's cgroup in it, `/` or `/a/b`."""
-    own: dict[str, str] = {}
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        own[controllers] = path
-    for line in Path("/proc/self/mounts").read_text().splitlines():
+class Hierarchy(NamedTuple):
+    """A mounted cgroup hierarchy. `own` is this process's cgroup in it, `/` or `/a/b`."""
+
+    top: Path
+    own: str
+    controllers: str  # as in /proc/self/cgroup: "cpu,cpuacct", "name=systemd", "" for the unified one
+
+
+def hierarchies() -> list[Hierarchy]:
+    found: dict[Path, Hierarchy] = {}  # the last one mounted on a path is the one seen
+    own = {c: path for _, c, path in (line.split(":", 2) for line in _read("/proc/self/cgroup"))}
+    for line in _read("/proc/self/mounts"):
         _, target, kind, options = line.split()[:4]
-        if kind == "cgroup2":
-            yield Path(target), own.get("", "/")
-        elif kind == "cgroup":
-            for controllers, path in own.items():
-                if controllers and set(controllers.split(",")) <= set(options.split(",")):
-                    yield Path(target), path
-                    break
+        given = set(options.split(","))
+        for controllers, path in own.items():
+            if (
+                kind == ("cgroup" if controllers else "cgroup2")
+                and set(controllers.split(",")) - {""} <= given
+            ):
+                found[Path(target)] = Hierarchy(Path(target), path, controllers)
+    return list(found.values())
 
 
-def _enter_cgroups(name: str) -> Iterator[Path]:
-    if has("systemd"):
-        return  # it owns the tree; scopes are what is tested there
-    for top, path in hierarchies():
+def _read(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+def _enter_cgroups(name: str) -> None:
+    for top, path, controllers in hierarchies():
         parent = top / path.lstrip("/")
         ours = parent / name
         try:
@@ -189,8 +216,14 @@ def _enter_cgroups(name: str) -> Iterator[Path]:
             (ours / "cgroup.procs").write_text(str(os.getpid()))
         except OSError:
             continue  # a read-only hierarchy: what a container without a cgroup namespace has
-        _left.append((parent / "cgroup.procs", ours))
-        yield ours
+        _entered.append(Entered(top, parent, ours, controllers))
+    _unshare(_CLONE_NEWCGROUP)
+    for top, _, ours, controllers in _entered:
+        mount(str(ours), str(top), "", _MS_BIND)
+        if not controllers:
+            # In v2 a cgroup with processes has no controllers for its children: make room at the root.
+            (top / "tests").mkdir()
+            (top / "tests/cgroup.procs").write_text(str(os.getpid()))
 
 
 def remove_tree(path: Path) -> None:

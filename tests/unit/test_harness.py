@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.machine import hierarchies
+
 TESTS = Path(__file__).resolve().parents[1]
 PLUGINS = "capabilities machine clean images registry command peers schemas".split()
 
@@ -16,7 +18,7 @@ PLUGINS = "capabilities machine clean images registry command peers schemas".spl
 def run_tests(tmp_path: Path, source: str, *, ci: bool = False) -> str:
     """Runs a test file under the harness in a pytest of its own, in a directory called e2e; its output."""
     folder = tmp_path / "e2e"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "test_it.py").write_text(
         "import os, subprocess, socket\nfrom pathlib import Path\nimport pytest\n" + source
     )
@@ -92,16 +94,33 @@ def test_leftovers_of_an_aborted_run_are_swept(tmp_path: Path) -> None:
     source = """
 def test_aborted(machine):
     subprocess.Popen(["sleep", "1000"])
-    print(machine.state, *machine.cgroups, file=open(os.environ["TMPDIR"] + "/left", "w"))
+    Path(os.environ["TMPDIR"], "left").write_text(f"{machine.state.name} {len(machine.cgroups)}")
     os._exit(1)
 """
     run_tests(tmp_path, source)
-    left = [Path(word) for word in (tmp_path / "left").read_text().split()]
-    assert all(path.exists() for path in left)
-    (tmp_path / "e2e/test_it.py").unlink()
-    (tmp_path / "e2e").rmdir()
+    name, count = (tmp_path / "left").read_text().split()
+    assert len(cgroups_named(name)) == int(count)
+    assert (tmp_path / name).exists()
     run_tests(tmp_path, "def test_a():\n    pass\n")
-    assert not any(path.exists() for path in left)
+    assert not cgroups_named(name)
+    assert not (tmp_path / name).exists()
+
+
+def cgroups_named(name: str) -> list[Path]:
+    return [path for hierarchy in hierarchies() for path in hierarchy.top.rglob(name)]
+
+
+@pytest.mark.requires("root")
+def test_its_cgroup_is_the_root_of_each_hierarchy(tmp_path: Path) -> None:
+    source = """
+def test_a(machine):
+    assert machine.cgroups
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        assert line.endswith((":/", "::/tests")), line
+    for top in machine.cgroups:
+        (top / "knarr").mkdir()  # what the engine keeps is no leftover
+"""
+    assert "1 passed" in run_tests(tmp_path, source)
 
 
 @pytest.mark.requires("root", "newuidmap")
