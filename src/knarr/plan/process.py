@@ -18,6 +18,7 @@ RLIMITS = frozenset(
      "RSS", "RTPRIO", "RTTIME", "SIGPENDING", "STACK")
 )  # fmt: skip
 INFINITY = (1 << 64) - 1
+SPEC_ALLOW = 4  # SECCOMP_FILTER_FLAG_SPEC_ALLOW: a profile without flags leaves speculation as it is
 POLICIES = {
     "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
     "SCHED_DEADLINE": 6,
@@ -147,10 +148,16 @@ def available_caps(facts: HostFacts, in_userns: bool) -> int:
 
 
 def seccomp_step(seccomp: Seccomp, arch: str, listener_fd: int) -> Step:
-    from knarr.plan.seccomp import compile_filter, filter_flags  # not for --privileged
+    from knarr.plan.seccomp_default import usual_filter  # not for --privileged
+
+    listener = (str(listener_fd),) if listener_fd >= 0 else ()
+    usual = usual_filter(seccomp, arch)
+    if usual:
+        return Step("seccomp", (f"{SPEC_ALLOW:#x}", usual, *listener), "linux.seccomp")
+    from knarr.plan.seccomp import compile_filter, filter_flags
 
     args = (f"{filter_flags(seccomp):#x}", compile_filter(seccomp, arch).hex())
-    return Step("seccomp", (*args, str(listener_fd)) if listener_fd >= 0 else args, "linux.seccomp")
+    return Step("seccomp", (*args, *listener), "linux.seccomp")
 
 
 def program_steps(process: Process) -> Iterator[Step]:

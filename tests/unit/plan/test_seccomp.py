@@ -7,14 +7,17 @@ import ctypes.util
 import os
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import knarr.plan.seccomp_default
 from knarr.errors import UsageError
 from knarr.oci.spec import Seccomp, SeccompArg, SyscallRule
 from knarr.plan import defaults
+from knarr.plan.process import SPEC_ALLOW
 from knarr.plan.seccomp import (
     ACTIONS,
     ARCHITECTURES,
@@ -28,7 +31,7 @@ from knarr.plan.seccomp import (
     compile_filter,
     filter_flags,
 )
-from knarr.plan.seccomp_default import default_seccomp
+from knarr.plan.seccomp_default import default_seccomp, usual_filter
 from knarr.plan.syscalls.x86_64 import NUMBERS
 
 ALLOW, EPERM, NOSYS = ACTIONS["SCMP_ACT_ALLOW"], RET_ERRNO | 1, RET_ERRNO | ENOSYS
@@ -254,6 +257,31 @@ def test_old_ways_to_make_a_call() -> None:
         machine(profile(rule("shmget"))._replace(architectures=("SCMP_ARCH_X86",))).run(x86, 117, (23,) * 6)
         == ALLOW
     )
+
+
+# ---- the usual filter, kept compiled
+
+USUAL = Path(knarr.plan.seccomp_default.__file__).with_name("seccomp_usual")
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+def test_the_kept_filter_is_what_the_compiler_makes(arch: str) -> None:
+    """After a change of the profile or the compiler: KNARR_GOLDEN=write pytest tests/unit/plan/test_seccomp.py"""
+    usual = default_seccomp(arch, defaults.CAPABILITIES, (6, 12))
+    want = compile_filter(usual, arch).hex()
+    if os.environ.get("KNARR_GOLDEN") == "write":
+        lines = "\n".join(f'    "{want[i : i + 104]}"' for i in range(0, len(want), 104))
+        head = f'"""The default seccomp profile compiled for {arch}, written by tests/unit/plan/test_seccomp.py."""'
+        (USUAL / f"{arch}.py").write_text(
+            f"{head}\n\nfrom __future__ import annotations\n\nFILTER = (\n{lines}\n)\n"
+        )
+        pytest.skip("written")
+    assert usual_filter(usual, arch) == want
+    assert usual_filter(default_seccomp(arch, ("CAP_SYS_ADMIN",), (6, 12)), arch) == ""
+
+
+def test_what_is_kept_has_the_flags_of_a_profile_without_any() -> None:
+    assert filter_flags(DEFAULT) == SPEC_ALLOW
 
 
 # ---- faults and flags
