@@ -18,7 +18,11 @@ PACKAGED = HERE.parent / "src" / "knarr" / "_native" / "knarr-native"
 
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror", "-Wno-format-zero-length"]
 COMMON = ["-std=c11", "-D_GNU_SOURCE", *WARNINGS]
-STATIC = ["-static", "-Os", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-s"]
+# Small, because every monitor has it in memory: no unwinding tables, few pages that are written to.
+STATIC = [
+    "-static", "-s", "-Os", "-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables",
+    "-Wl,--gc-sections,-z,noseparate-code,-z,norelro,--sort-section=alignment",
+]  # fmt: skip
 SANITIZED = ["-g", "-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 

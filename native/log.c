@@ -17,11 +17,11 @@ enum { NAME = PATH_MAX + 16 };
 
 static struct {
 	char path[PATH_MAX];
-	enum log_driver driver;
+	enum log_driver driver; /* LOG_NONE: there is no file */
 	int fd, files;
 	uint64_t size, max_size;
 	bool broken;    /* the record being written did not fit */
-} file = { .fd = -1 };
+} file;
 
 static char buffer[4096];
 static size_t used;
@@ -270,7 +270,7 @@ void log_write(int stream, const char *bytes, size_t size)
 {
 	char time[TIMESTAMP];
 	struct timespec now;
-	if (file.fd < 0 || !size)
+	if (file.driver == LOG_NONE || !size)
 		return;
 	clock_gettime(CLOCK_REALTIME, &now);
 	timestamp(time, now);
@@ -285,7 +285,7 @@ void log_end(int stream)
 {
 	char time[TIMESTAMP];
 	struct timespec now;
-	if (file.fd < 0 || !held[stream].size)
+	if (file.driver == LOG_NONE || !held[stream].size)
 		return;
 	clock_gettime(CLOCK_REALTIME, &now);
 	timestamp(time, now);
