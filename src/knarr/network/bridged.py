@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from knarr.errors import UsageError
-from knarr.host import conntrack, netlink, nft
+from knarr.host import netlink, nft
 from knarr.network import bridge, leases, ruleset
 from knarr.network.address import mac_of, subnet
 from knarr.network.attachment import HOST_ORIGIN, INTERFACE, Attachment, Names, named
@@ -82,8 +82,8 @@ def _attached(
         _drop_stale(network, elements)
         _remember_ports(network, container_id, ip, ip6, published)
         host_steps += _element_steps("add", network.table, elements, _shown(published))
-        if facts.kernel >= conntrack.FIRST_KERNEL:
-            host_steps += _forget_steps(published)
+        if any(port.protocol == "udp" for port in published):
+            host_steps += _forget_steps(facts, published)
         # First the redirection, then what would bring it back.
         teardown[:0] = _element_steps("delete", network.table, elements, HOST_ORIGIN)
         teardown.insert(0, Step("unlink", (_ports_file(network, container_id),), HOST_ORIGIN))
@@ -145,14 +145,18 @@ def _element_steps(
     return [Step("netlink", (str(netlink.NETFILTER), data.hex()), origin, optional) for data in batches]
 
 
-def _forget_steps(published: Sequence[Published]) -> list[Step]:
+def _forget_steps(facts: HostFacts, published: Sequence[Published]) -> list[Step]:
     """Datagrams that somebody sends already follow their old flow, past the new element."""
+    from knarr.host import conntrack
+
+    if facts.kernel < conntrack.FIRST_KERNEL:
+        return []
     data = b"".join(
         conntrack.forget(ruleset.PROTOCOLS["udp"], port.host_port, ":" in port.host_ip)
         for port in published
         if port.protocol == "udp"
     )
-    return [Step("netlink", (str(netlink.NETFILTER), data.hex()), "network", True)] if data else []
+    return [Step("netlink", (str(netlink.NETFILTER), data.hex()), "network", True)]
 
 
 def _drop_stale(network: bridge.Network, elements: Sequence[tuple[str, nft.Element]]) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Nobody else's default: docker takes 172.17–31 and 192.168, podman 10.88 and 10.89, Kubernetes 10.244, 10.42, 10.96.
 _CANDIDATES = tuple(f"10.{second}.0.0/16" for second in (*range(77, 88), *range(177, 188)))
 _DEFAULT_MTU = 1500
+_RTF_DEFAULT, _RTF_ADDRCONF = 0x10000, 0x40000  # linux/ipv6_route.h
 
 
 def make(paths: Paths, facts: HostFacts) -> Network:
@@ -132,13 +133,26 @@ def _settings(network: Network) -> None:
     _set("ipv4/ip_forward", "1")
     # Only for this bridge, and the ruleset keeps containers from using it: see `guard` there.
     _set(f"ipv4/conf/{network.bridge}/route_localnet", "1")
-    if network.subnet6 and _read_setting("ipv6/conf/all/forwarding") == "0":
-        # A host that forwards no longer listens to router advertisements, which may be where its own
-        # default route comes from; 2 means: listen all the same.
-        for name in os.listdir("/proc/sys/net/ipv6/conf"):
-            if name not in ("all", "default", "lo") and _read_setting(f"ipv6/conf/{name}/accept_ra") == "1":
-                _set(f"ipv6/conf/{name}/accept_ra", "2")
-        _set("ipv6/conf/all/forwarding", "1")
+    if network.subnet6:
+        # A container is no router: it could take over the host's IPv6 traffic (CVE-2020-13401).
+        _set(f"ipv6/conf/{network.bridge}/accept_ra", "0")
+        if _read_setting("ipv6/conf/all/forwarding") == "0":
+            # A host that forwards no longer listens to router advertisements; 2 means: all the same.
+            for name in _advertised():
+                if _read_setting(f"ipv6/conf/{name}/accept_ra") == "1":
+                    _set(f"ipv6/conf/{name}/accept_ra", "2")
+            _set("ipv6/conf/all/forwarding", "1")
+
+
+def _advertised() -> set[str]:
+    """Interfaces from which a router's advertisement gave this host its default route."""
+    try:
+        with open("/proc/net/ipv6_route") as file:
+            routes = [line.split() for line in file]
+    except OSError:
+        return set()
+    learnt = _RTF_DEFAULT | _RTF_ADDRCONF
+    return {fields[9] for fields in routes if len(fields) > 9 and int(fields[8], 16) & learnt == learnt}
 
 
 def _read_setting(name: str) -> str:

@@ -228,7 +228,7 @@ def _bound_once(family: int, protocol: str, ip: str, port: int, both: bool, reus
 
 def _refused(request: PortRequest, error: OSError | None) -> KnarrError:
     ports = _shown_range(request)
-    where = f"bind for {_shown_ip(request.host_ip)}:{ports}/{request.protocol} failed"
+    where = f"bind for {_shown_ip(request.host_ip)}:{ports} failed"
     code = error.errno if error else 0
     if code == errno.EADDRINUSE:
         several = request.host_last != request.host_first

@@ -140,15 +140,19 @@ def test_a_container_does_not_reach_the_hosts_loopback(attached: Attach) -> None
     box.ip("address del 127.0.0.1/8 dev lo")
     box.ip("route flush table local type local 127.0.0.0/8")
     box.ip(f"route add 127.0.0.0/8 via {box.attachment.gateway} dev eth0")
-    with listen(socket.socket(AF_INET, SOCK_STREAM), 9001):
-        own = box.socket(AF_INET, SOCK_STREAM)
+    with listen(socket.socket(AF_INET, SOCK_DGRAM), 9001) as here, box.socket(AF_INET, SOCK_DGRAM) as own:
         own.bind((box.attachment.ip, 0))
-        assert not reaches(own, ("127.0.0.1", 9001))
+        own.sendto(b"to the gateway", (box.attachment.gateway, 9001))
+        assert here.recv(100) == b"to the gateway"
+        own.sendto(b"to loopback", ("127.0.0.1", 9001))
+        here.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            here.recv(100)
 
 
 def test_a_port_is_had_once(attached: Attach) -> None:
     attached("8080:80")
-    with pytest.raises(Conflict, match=r"bind for 0\.0\.0\.0:8080/tcp failed: port is already allocated"):
+    with pytest.raises(Conflict, match=r"bind for 0\.0\.0\.0:8080 failed: port is already allocated"):
         attached("8080:81")
     with pytest.raises(Conflict, match="already allocated"):
         attached("127.0.0.1:8080:81")
@@ -191,9 +195,7 @@ def test_a_range_takes_the_first_free_port(attached: Attach) -> None:
 
 
 def test_an_address_the_host_does_not_have(attached: Attach) -> None:
-    with pytest.raises(
-        UsageError, match=r"203\.0\.113\.9:8080/tcp failed: this host does not have that address"
-    ):
+    with pytest.raises(UsageError, match=r"203\.0\.113\.9:8080 failed: this host does not have that address"):
         attached("203.0.113.9:8080:80")
 
 

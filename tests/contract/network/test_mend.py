@@ -152,6 +152,13 @@ def test_a_host_without_ipv6(attached: Attach) -> None:
         disable("0")
 
 
+def test_no_container_is_the_hosts_router(attached: Attach, paths: Paths) -> None:
+    """CVE-2020-13401: an advertisement from a container would take over the host's IPv6 traffic."""
+    attached()
+    with open(f"/proc/sys/net/ipv6/conf/{bridge.names(paths.run)[0]}/accept_ra") as file:
+        assert file.read() == "0\n"
+
+
 def test_without_nft(paths: Paths, facts: HostFacts) -> None:
     with pytest.raises(HostError, match="needs nftables") as caught:
         attach.prepare(paths, facts._replace(tools={}), "a" * 64, "bridge")

@@ -122,7 +122,7 @@ def test_a_reserved_port_is_nobody_elses(protocol: str) -> None:
     (published,), (held,) = reserve([loopback(protocol=protocol)], ipv6=False)
     with (
         closing(held),
-        pytest.raises(Conflict, match=f"127.0.0.1:{published.host_port}/{protocol} failed: port is already"),
+        pytest.raises(Conflict, match=f"127.0.0.1:{published.host_port} failed: port is already"),
     ):
         reserve([loopback(published.host_port, protocol=protocol)], ipv6=False)
     _, (again,) = reserve([loopback(published.host_port, protocol=protocol)], ipv6=False)
