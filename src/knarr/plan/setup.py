@@ -8,7 +8,7 @@ from __future__ import annotations
 from knarr.errors import UsageError
 from knarr.plan import cgroup as cg
 from knarr.plan.devices import device_steps
-from knarr.plan.idmap import denies_setgroups, idmap_steps
+from knarr.plan.idmap import denies_setgroups, idmap_steps, is_mapped
 from knarr.plan.mounts import in_root, mount_steps
 from knarr.plan.namespaces import clone_kinds, join_steps, read_namespaces, time_steps
 from knarr.plan.process import (
@@ -67,6 +67,7 @@ class Plan(Record):
 def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     """Compiles a spec for this machine. Raises `UsageError` naming the field that is wrong."""
     process, ns = checked_process(spec), read_namespaces(spec.linux)
+    check_possible(spec, process, ns)
     in_userns, warnings, steps = ns.own("user"), list[str](), list[Step]()
     place = where.cgroup or cg.CgroupPlacement()
     limits, last_limits = cg.resource_steps(spec.linux.resources, place, facts, warnings)
@@ -133,6 +134,28 @@ def checked_process(spec: Spec) -> Process:
     if not process.cwd.startswith("/"):
         raise UsageError(f"process.cwd: {process.cwd!r} is not absolute")
     return process
+
+
+def check_possible(spec: Spec, process: Process, ns: Namespaces) -> None:
+    """What would harm the host, and what the specification wants refused rather than left out."""
+    linux = spec.linux
+    if not ns.own("mnt"):
+        # The root filesystem would be mounted, and pivoted into, on the host itself.
+        raise UsageError("linux.namespaces: a mount namespace is required")
+    if linux.intel_rdt:
+        raise UsageError("linux.intelRdt: is not supported")
+    if linux.net_devices:
+        raise UsageError("linux.netDevices: is not supported")
+    if "user" in ns.new:
+        for name, number, maps in (
+            ("uid", process.user.uid, linux.uid_mappings),
+            ("gid", process.user.gid, linux.gid_mappings),
+        ):
+            if maps and not is_mapped(maps, number):
+                raise UsageError(
+                    f"process.user.{name}: {number} does not exist in the container's user namespace",
+                    hint="give this user subordinate ids in /etc/subuid and /etc/subgid, and install uidmap",
+                )
 
 
 def _become_steps(where: Setting, in_userns: bool) -> Iterator[Step]:

@@ -10,10 +10,12 @@ from knarr.errors import HostError, UsageError
 from knarr.oci.spec import (
     Device,
     IdMap,
+    IntelRdt,
     IoPriority,
     Linux,
     Mount,
     Namespace,
+    NetDevice,
     Personality,
     Process,
     Rlimit,
@@ -194,10 +196,13 @@ FAULTS: tuple[tuple[Spec, str], ...] = (
     (with_process(scheduler=Scheduler("SCHED_X")), "process.scheduler.policy: "),
     (with_process(io_priority=IoPriority("X")), "process.ioPriority.class: "),
     (spec(namespaces=(Namespace("mnt"),)), "linux.namespaces[0].type: "),
+    (spec(namespaces=(Namespace("pid"),)), "linux.namespaces: a mount namespace"),
+    (spec(intel_rdt=IntelRdt("a")), "linux.intelRdt: "),
+    (spec(net_devices={"eth0": NetDevice()}), "linux.netDevices: "),
     (spec(namespaces=(Namespace("pid"), Namespace("pid"))), "linux.namespaces[1].type: "),
     (spec(namespaces=(Namespace("pid", "ns"),)), "linux.namespaces[0].path: "),
     (spec(uid_mappings=(IdMap(0, 0, 1),)), "linux.uidMappings: "),
-    (spec(namespaces=(Namespace("user"),)), "linux.uidMappings: "),
+    (spec(namespaces=(Namespace("user"), Namespace("mount"))), "linux.uidMappings: "),
     (spec(time_offsets={"monotonic": TimeOffset(1)}), "linux.timeOffsets: "),
     (spec(rootfs_propagation="sideways"), "linux.rootfsPropagation: "),
     (spec(sysctl={"vm.swappiness": "1"}), "linux.sysctl[vm.swappiness]: "),
@@ -235,9 +240,21 @@ def test_a_fault_names_its_field(of: Spec, field: str) -> None:
     ],
 )
 def test_maps_the_kernel_would_refuse(maps: tuple[IdMap, ...], why: str) -> None:
-    of = spec(namespaces=(Namespace("user"),), uid_mappings=maps, gid_mappings=(IdMap(0, 0, 1),))
+    namespaces = (Namespace("user"), Namespace("mount"))
+    of = spec(namespaces=namespaces, uid_mappings=maps, gid_mappings=(IdMap(0, 0, 1),))
     with pytest.raises(UsageError, match=why):
         plan(of)
+
+
+def test_a_user_that_is_not_mapped() -> None:
+    of = with_process(user=User(33))
+    linux = of.linux._replace(
+        namespaces=(Namespace("user"), Namespace("mount")),
+        uid_mappings=(IdMap(0, 1000, 1),),
+        gid_mappings=(IdMap(0, 1000, 1),),
+    )
+    with pytest.raises(UsageError, match=r"process\.user\.uid: 33 does not exist"):
+        plan(of._replace(linux=linux), USER)
 
 
 def run(process: Process, target: ExecTarget, where: ExecSetting | None = None) -> Plan:
