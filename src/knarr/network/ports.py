@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import time
 
 from knarr.errors import Conflict, HostError, KnarrError, UsageError
 from knarr.network.address import canonical
@@ -19,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+_PATIENCE_S, _RETRY_S = 0.3, 0.005
 PROTOCOLS = ("tcp", "udp", "sctp")
 _SOCKETS = {
     "tcp": (_socket.SOCK_STREAM, 0),
@@ -171,15 +173,20 @@ def reserve(requests: Sequence[PortRequest], ipv6: bool) -> tuple[list[Published
 
 
 def _reserve_one(request: PortRequest, ipv6: bool) -> _socket.socket:
-    last_error: OSError | None = None
-    for port in range(request.host_first, request.host_last + 1):
-        try:
-            return _bind(request, port, ipv6)
-        except OSError as e:
-            last_error = e
-            if e.errno != errno.EADDRINUSE:
-                break
-    raise _refused(request, last_error) from last_error
+    """A port that is taken is asked for again for a moment: on a restart the last holder may just be ending."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        last_error: OSError | None = None
+        for port in range(request.host_first, request.host_last + 1):
+            try:
+                return _bind(request, port, ipv6)
+            except OSError as e:
+                last_error = e
+                if e.errno != errno.EADDRINUSE:
+                    break
+        if last_error is None or last_error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            raise _refused(request, last_error) from last_error
+        time.sleep(_RETRY_S)
 
 
 def _bind(request: PortRequest, port: int, ipv6: bool) -> _socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import closing
+from threading import Timer
 
 import pytest
 from hypothesis import given
@@ -165,3 +166,13 @@ def test_sockets_close_on_exec() -> None:
     _, (held,) = reserve([loopback()], ipv6=False)
     with closing(held):
         assert not os.get_inheritable(held.fileno())
+
+
+def test_a_holder_that_is_just_ending_is_waited_for() -> None:
+    """`restart`: the kernel closes a dead monitor's descriptors a moment after its lock."""
+    (taken,), (held,) = reserve([loopback()], ipv6=False)
+    ending = Timer(0.05, held.close)
+    ending.start()
+    _, (again,) = reserve([loopback(taken.host_port)], ipv6=False)
+    again.close()
+    ending.join()
