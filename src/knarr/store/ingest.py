@@ -1,0 +1,155 @@
+"""One layer from a stream into the store, in one pass.
+
+    read → count, hash (the blob's digest), write the blob
+         → decompress → hash (the diff id) → tar reader → files
+
+Nothing is visible before size, digest and diff id are what the image says; whatever goes wrong, nothing is left but a
+cut download, which the next try goes on with.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+
+from knarr.errors import DataError, HostError
+from knarr.oci.digest import Digest
+from knarr.record import Record
+from knarr.store.decompress import Decompressed
+from knarr.store.tar import TarReader
+from knarr.store.unpack import MAX_ENTRIES, Unpacked, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from knarr.oci.image import Descriptor
+
+_READ = 1 << 18
+
+
+class Limits(Record):
+    """What a layer may become. Generous: their purpose is that a bomb ends before the disk does."""
+
+    bytes_floor: int = 16 << 30  # any layer may unpack to this much
+    ratio: int = 200  # or to so many times its compressed size
+    entries: int = MAX_ENTRIES
+
+    def ceiling(self, compressed: int) -> int:
+        return max(self.bytes_floor, self.ratio * compressed)
+
+
+class Incoming:
+    """The compressed bytes: first what an earlier try left in `fd`, then what `read` delivers; hashed, kept in `fd`."""
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        fd: int,
+        kept: int,
+        read: Callable[[int], bytes],
+        progress: Callable[[int], None],
+    ) -> None:
+        self._size = descriptor.size
+        self._name = descriptor.digest
+        self._fd = fd
+        self._kept = kept
+        self._source = read
+        self._progress = progress
+        self._hash = hashlib.new(Digest(descriptor.digest).algorithm)
+        self.count = 0
+        self.interrupted = False  # it was the source that failed: what came so far is worth keeping
+
+    def read(self, size: int = _READ) -> bytes:
+        if self.count < self._kept:
+            chunk = os.pread(self._fd, min(_READ, self._kept - self.count), self.count)
+        else:
+            chunk = self._fetch()
+        self._hash.update(chunk)
+        self.count += len(chunk)
+        if chunk:
+            self._progress(len(chunk))
+        return chunk
+
+    def _fetch(self) -> bytes:
+        self.interrupted = True
+        chunk = self._source(_READ)
+        self.interrupted = False
+        if self.count + len(chunk) > self._size:
+            raise DataError(f"layer {self._name}: is longer than the {self._size} bytes its manifest says")
+        view = memoryview(chunk)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except OSError as e:
+                raise disk_trouble(f"layer {self._name}", e) from e
+        return chunk
+
+    def verify(self) -> None:
+        """After the end: is it what the descriptor says. Raises `DataError`."""
+        if self.count != self._size:
+            raise DataError(f"layer {self._name}: {self.count} bytes came, its manifest says {self._size}")
+        actual = f"{self._hash.name}:{self._hash.hexdigest()}"
+        if actual != self._name:
+            raise DataError(f"layer {self._name}: its bytes have the digest {actual}: damaged or forged")
+
+
+class Hashed:
+    """The uncompressed bytes on their way to the tar reader."""
+
+    def __init__(self, read: Callable[[int], bytes], diff_id: Digest) -> None:
+        self._read = read
+        self._diff_id = diff_id
+        self._hash = hashlib.new(diff_id.algorithm)
+
+    def read(self, size: int) -> bytes:
+        chunk = self._read(size)
+        self._hash.update(chunk)
+        return chunk
+
+    def verify(self, what: str) -> None:
+        actual = f"{self._hash.name}:{self._hash.hexdigest()}"
+        if actual != self._diff_id:
+            raise DataError(f"layer {what}: unpacks to {actual}, its image's config says {self._diff_id}")
+
+
+def unpack_layer(
+    incoming: Incoming,
+    diff_id: Digest,
+    what: str,
+    directory: str,
+    *,
+    ceiling: int,
+    limits: Limits,
+    userxattr: bool,
+) -> Unpacked:
+    """All of `incoming` into the new directory `directory`, everything verified. Raises `DataError`, `HostError`."""
+    plain = Hashed(Decompressed(incoming.read, f"layer {what}", ceiling=ceiling).read, diff_id)
+    os.mkdir(directory, 0o700)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        reader = TarReader(plain.read, strict_end=False)
+        result = unpack(reader, fd, userxattr=userxattr, max_entries=limits.entries)
+    finally:
+        os.close(fd)
+    incoming.verify()
+    plain.verify(what)
+    return result
+
+
+def check_layer(incoming: Incoming, diff_id: Digest, what: str, *, ceiling: int) -> None:
+    """Only read and verify: the layer is unpacked already, and its blob is wanted."""
+    plain = Hashed(Decompressed(incoming.read, f"layer {what}", ceiling=ceiling).read, diff_id)
+    while plain.read(1 << 20):
+        pass
+    incoming.verify()
+    plain.verify(what)
+
+
+def disk_trouble(what: str, e: OSError) -> HostError:
+    """A file of the store could not be written."""
+    hint = ""
+    if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space: `knarr image prune`, `knarr container prune`"
+    return HostError(f"{what}: {os.strerror(e.errno or 0).lower()}", hint=hint)
