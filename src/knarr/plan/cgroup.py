@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from knarr.errors import UsageError
 from knarr.oci.spec import Resources
-from knarr.plan.step import Step
+from knarr.plan.step import Step, quoted
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -114,7 +114,7 @@ def placement(
     Raises `UsageError` for a path that climbs (`..`).
     """
     if ".." in path.split("/"):
-        raise UsageError(f"linux.cgroupsPath: {path!r} climbs out of its place")
+        raise UsageError(f"linux.cgroupsPath: {quoted(path)} climbs out of its place")
     needed = controllers_needed(resources)
     v1: list[V1Place] = []
     if not facts.rootless:  # v1 is never safely delegated to users

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from knarr.errors import UsageError
 from knarr.oci.spec import DeviceRule
-from knarr.plan.step import Step
+from knarr.plan.step import Step, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def rule_text(rule: DeviceRule) -> str:
 
 def check_rule(rule: DeviceRule, origin: str) -> None:
     if rule.type not in ("a", "b", "c"):
-        raise UsageError(f"{origin}.type: unknown device type {rule.type!r}", hint="one of a b c")
+        raise UsageError(f"{origin}.type: unknown device type {quoted(rule.type)}", hint="one of a b c")
     if not rule.access or any(letter not in "rwm" for letter in rule.access):
-        raise UsageError(f"{origin}.access: {rule.access!r} is not made of r, w and m")
+        raise UsageError(f"{origin}.access: {quoted(rule.access)} is not made of r, w and m")
     if rule.type == "a" and (rule.major not in (None, -1) or rule.minor not in (None, -1)):
         raise UsageError(f"{origin}: a rule for all devices has no numbers: say c or b")
 

@@ -7,7 +7,7 @@ becomes a warning. Zero means "not asked" where docker and runc treat it so.
 from __future__ import annotations
 
 from knarr.errors import UsageError
-from knarr.plan.step import Step
+from knarr.plan.step import Step, key, quoted
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -232,7 +232,7 @@ def _cpuset(out: _Compiler, c: Cpu) -> None:
     home = out.home("cpuset", "cpuset")
     for file, value, name in (("cpuset.cpus", c.cpus, "cpus"), ("cpuset.mems", c.mems, "mems")):
         if value and any(ch not in "0123456789,-" for ch in value):
-            raise UsageError(f"{ORIGIN}.cpu.{name}: {value!r} is not a list like 0-3,7")
+            raise UsageError(f"{ORIGIN}.cpu.{name}: {quoted(value)} is not a list like 0-3,7")
         if value and (home.v1 or home.v2):
             out.write(home, file, value, f"cpu.{name}")
         elif value:
@@ -288,13 +288,13 @@ def _block_io(out: _Compiler, b: BlockIO) -> None:
             out.write(home, "io.weight", f"{node} {io_weight(device.weight)}", field, optional=True)
         if device.leaf_weight and home.v1:
             out.write(home, "blkio.leaf_weight_device", f"{node} {device.leaf_weight}", field, optional=True)
-    for attribute, name, v1_file, key in _THROTTLES:
+    for attribute, name, v1_file, v2_key in _THROTTLES:
         for i, throttle in enumerate(getattr(b, attribute)):
             field, node = f"blockIO.{name}[{i}]", f"{throttle.major}:{throttle.minor}"
             if home.v1:
                 out.write(home, v1_file, f"{node} {throttle.rate}", field)
             else:
-                out.write(home, "io.max", f"{node} {key}={throttle.rate or 'max'}", field)
+                out.write(home, "io.max", f"{node} {v2_key}={throttle.rate or 'max'}", field)
 
 
 def _hugepages(out: _Compiler, r: Resources) -> None:
@@ -303,7 +303,7 @@ def _hugepages(out: _Compiler, r: Resources) -> None:
         field = f"hugepageLimits[{i}]"
         size = page.page_size
         if not (size[:-2].isdigit() and size[-2:] in ("KB", "MB", "GB")) or size[0] == "0":
-            raise UsageError(f"{ORIGIN}.{field}.pageSize: {size!r} is not like 2MB")
+            raise UsageError(f"{ORIGIN}.{field}.pageSize: {quoted(size)} is not like 2MB")
         if home.v1:
             out.write(home, f"hugetlb.{size}.limit_in_bytes", page.limit, field)
             out.write(home, f"hugetlb.{size}.rsvd.limit_in_bytes", page.limit, field, optional=True)
@@ -329,33 +329,35 @@ def _network(out: _Compiler, n: NetworkClass) -> None:
                 home, "net_prio.ifpriomap", f"{priority.name} {priority.priority}", f"network.priorities[{i}]"
             )
         else:
-            out.refuse(f"network priority of {priority.name}", why)
+            out.refuse(f"network priority of {key(priority.name)}", why)
 
 
 def _rdma(out: _Compiler, r: Resources) -> None:
     home = out.home("rdma", "rdma")
     for device, limit in r.rdma.items():
+        field = f"rdma.{key(device)}"
         words = [device]
         if limit.hca_handles is not None:
             words.append(f"hca_handle={limit.hca_handles}")
         if limit.hca_objects is not None:
             words.append(f"hca_object={limit.hca_objects}")
         if len(words) == 1:
-            raise UsageError(f"{ORIGIN}.rdma.{device}: limits neither handles nor objects")
+            raise UsageError(f"{ORIGIN}.{field}: limits neither handles nor objects")
         if home.v1 or home.v2:
-            out.write(home, "rdma.max", " ".join(words), f"rdma.{device}")
+            out.write(home, "rdma.max", " ".join(words), field)
         else:
-            out.refuse(f"rdma limit of {device}")
+            out.refuse(f"rdma limit of {key(device)}")
 
 
 def _unified(out: _Compiler, r: Resources) -> None:
-    for key, value in r.unified.items():
-        if "/" in key or "." not in key:
-            raise UsageError(f"{ORIGIN}.unified.{key}: is not the name of a cgroup file")
-        controller = key.partition(".")[0]
+    for name, value in r.unified.items():
+        field = f"unified.{key(name)}"
+        if "/" in name or "." not in name or "\0" in name:
+            raise UsageError(f"{ORIGIN}.{field}: is not the name of a cgroup file")
+        controller = name.partition(".")[0]
         if not out.place.v2 or (controller != "cgroup" and controller not in out.place.v2_controllers):
-            out.refuse(f"{ORIGIN}.unified.{key}")
+            out.refuse(f"{ORIGIN}.{field}")
             continue
         home = Home("", out.place.v2, out.place.certain)
         for line in value.splitlines() or [""]:  # a file like io.max takes one device per write
-            out.write(home, key, line, f"unified.{key}")
+            out.write(home, name, line, field)

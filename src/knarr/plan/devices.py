@@ -5,7 +5,7 @@ from __future__ import annotations
 from knarr.errors import UsageError
 from knarr.plan.capabilities import MKNOD
 from knarr.plan.mounts import in_root
-from knarr.plan.step import Step
+from knarr.plan.step import Step, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _bound(path: str, kind: str, major: int, minor: int, mode: int, uid: int, gi
 
 def check_device(device: Device, origin: str) -> None:
     if device.type not in ("c", "b", "u", "p"):
-        raise UsageError(f"{origin}.type: unknown device type {device.type!r}", hint="one of c b u p")
+        raise UsageError(f"{origin}.type: unknown device type {quoted(device.type)}", hint="one of c b u p")
     if not 0 <= device.major < 1 << 12:
         raise UsageError(f"{origin}.major: {device.major} is not a major number")
     if not 0 <= device.minor < 1 << 20:

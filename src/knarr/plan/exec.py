@@ -14,7 +14,7 @@ from knarr.plan.process import (
     seccomp_step,
 )
 from knarr.plan.setup import Plan, label_steps
-from knarr.plan.step import Step
+from knarr.plan.step import Step, quoted
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ class ExecSetting(Record):
 def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts, where: ExecSetting) -> Plan:
     """`spec` is the running container's, for its seccomp profile; `process` what is to be started in it."""
     if not process.cwd.startswith("/"):
-        raise UsageError(f"process.cwd: {process.cwd!r} is not absolute")
+        raise UsageError(f"process.cwd: {quoted(process.cwd)} is not absolute")
     kinds = exec_kinds(target)
     in_userns, warnings, steps = "user" in kinds, list[str](), list[Step]()
     seccomp = spec.linux.seccomp and seccomp_step(spec.linux.seccomp, facts.arch, where.seccomp_fd)

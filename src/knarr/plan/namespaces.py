@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from knarr.errors import UsageError
 from knarr.plan.capabilities import SYS_TIME
-from knarr.plan.step import Step
+from knarr.plan.step import Step, key, quoted
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -45,7 +45,7 @@ def read_namespaces(linux: Linux) -> Namespaces:
         kind = KINDS.get(ns.type)
         if kind is None:
             raise UsageError(
-                f"{origin}.type: unknown namespace {ns.type!r}", hint=f"one of {' '.join(KINDS)}"
+                f"{origin}.type: unknown namespace {quoted(ns.type)}", hint=f"one of {' '.join(KINDS)}"
             )
         if kind in seen:
             raise UsageError(f"{origin}.type: a second {ns.type} namespace")
@@ -53,7 +53,7 @@ def read_namespaces(linux: Linux) -> Namespaces:
         if not ns.path:
             new.append(kind)
         elif ns.path[0] != "/":
-            raise UsageError(f"{origin}.path: {ns.path!r} is not absolute")
+            raise UsageError(f"{origin}.path: {quoted(ns.path)} is not absolute")
         else:
             joined.append((kind, ns.path, origin))
     if "user" not in new and (linux.uid_mappings or linux.gid_mappings) and "user" not in seen:
@@ -87,7 +87,7 @@ def time_steps(ns: Namespaces, linux: Linux, facts: HostFacts, *, in_child: bool
     lines: list[str] = []
     for clock, offset in linux.time_offsets.items():
         if clock not in ("monotonic", "boottime"):
-            raise UsageError(f"linux.timeOffsets.{clock}: unknown clock", hint="monotonic or boottime")
+            raise UsageError(f"linux.timeOffsets.{key(clock)}: unknown clock", hint="monotonic or boottime")
         if not 0 <= offset.nanosecs < 1_000_000_000:
             raise UsageError(f"linux.timeOffsets.{clock}.nanosecs: {offset.nanosecs} is not below one second")
         lines.append(f"{clock} {offset.secs} {offset.nanosecs}\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from knarr.errors import UsageError
 from knarr.plan.capabilities import SYS_RESOURCE, cap_masks
-from knarr.plan.step import Step
+from knarr.plan.step import Step, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def rlimit_steps(process: Process, facts: HostFacts, in_userns: bool, warnings: 
         origin = f"process.rlimits[{i}]"
         name = limit.type.removeprefix("RLIMIT_")
         if name not in RLIMITS or name == limit.type:
-            raise UsageError(f"{origin}.type: unknown limit {limit.type!r}")
+            raise UsageError(f"{origin}.type: unknown limit {quoted(limit.type)}")
         if name in seen:
             raise UsageError(f"{origin}.type: a second {limit.type}")
         seen.add(name)
@@ -81,17 +81,17 @@ def oom_step(process: Process, facts: HostFacts, *, own: bool = False) -> Iterat
 def scheduling_steps(process: Process) -> Iterator[Step]:
     if s := process.scheduler:
         if s.policy not in POLICIES:
-            raise UsageError(f"process.scheduler.policy: unknown policy {s.policy!r}")
+            raise UsageError(f"process.scheduler.policy: unknown policy {quoted(s.policy)}")
         flags = 0
         for i, flag in enumerate(s.flags):
             if flag not in POLICY_FLAGS:
-                raise UsageError(f"process.scheduler.flags[{i}]: unknown flag {flag!r}")
+                raise UsageError(f"process.scheduler.flags[{i}]: unknown flag {quoted(flag)}")
             flags |= POLICY_FLAGS[flag]
         numbers = (POLICIES[s.policy], flags, s.nice, s.priority, s.runtime, s.deadline, s.period)
         yield Step("scheduler", tuple(str(n or 0) for n in numbers), "process.scheduler")
     if io := process.io_priority:
         if io.class_ not in IO_CLASSES:
-            raise UsageError(f"process.ioPriority.class: unknown class {io.class_!r}")
+            raise UsageError(f"process.ioPriority.class: unknown class {quoted(io.class_)}")
         if not 0 <= io.priority <= 7:
             raise UsageError(f"process.ioPriority.priority: {io.priority} is not between 0 and 7")
         yield Step("ioprio", (str(IO_CLASSES[io.class_]), str(io.priority)), "process.ioPriority")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from knarr.errors import UsageError
 from knarr.plan.mount_options import MS_REC, MS_SLAVE, PROPAGATION, RDONLY
 from knarr.plan.mounts import host_path, in_root
-from knarr.plan.step import Step
+from knarr.plan.step import Step, quoted
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ def _propagation(spec: Spec, default: int) -> int:
         return default
     if name not in PROPAGATION:
         raise UsageError(
-            f"linux.rootfsPropagation: unknown value {name!r}", hint=f"one of {' '.join(PROPAGATION)}"
+            f"linux.rootfsPropagation: unknown value {quoted(name)}", hint=f"one of {' '.join(PROPAGATION)}"
         )
     return PROPAGATION[name]
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from knarr.errors import UsageError
 from knarr.plan.bpf import ARCH_OFFSET, INSTRUCTION, LONGEST, NR_OFFSET, OPERATORS, Writer
+from knarr.plan.step import quoted
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -99,7 +100,7 @@ def compile_filter(seccomp: Seccomp, arch: str) -> bytes:
         )
     for i, name in enumerate(seccomp.architectures):
         if name not in ARCHITECTURES and name not in FOREIGN:
-            raise UsageError(f"{ORIGIN}.architectures[{i}]: unknown architecture {name!r}")
+            raise UsageError(f"{ORIGIN}.architectures[{i}]: unknown architecture {quoted(name)}")
     profile = _Profile(seccomp)
     wanted = [name for name in family if name == family[0] or name in seccomp.architectures]
     writer = Writer(ARCHITECTURES[family[0]].big_endian)
@@ -126,7 +127,9 @@ def filter_flags(seccomp: Seccomp) -> int:
     flags = 0 if seccomp.flags else SPEC_ALLOW
     for i, flag in enumerate(seccomp.flags):
         if flag not in FLAGS:
-            raise UsageError(f"{ORIGIN}.flags[{i}]: unknown flag {flag!r}", hint=f"one of {' '.join(FLAGS)}")
+            raise UsageError(
+                f"{ORIGIN}.flags[{i}]: unknown flag {quoted(flag)}", hint=f"one of {' '.join(FLAGS)}"
+            )
         flags |= FLAGS[flag]
     if any(rule.action == "SCMP_ACT_NOTIFY" for rule in seccomp.syscalls):
         if not seccomp.listener_path:
@@ -220,7 +223,7 @@ class _Profile:
 def _answer(action: str, errno: int | None, origin: str, action_field: str, errno_field: str) -> int:
     value = ACTIONS.get(action)
     if value is None:
-        raise UsageError(f"{origin}{action_field}: unknown action {action!r}")
+        raise UsageError(f"{origin}{action_field}: unknown action {quoted(action)}")
     if value not in (RET_ERRNO, RET_TRACE):
         if errno:
             raise UsageError(f"{origin}{errno_field}: has no meaning for {action}")
@@ -236,7 +239,7 @@ def _check_arg(arg: SeccompArg, origin: str) -> None:
     if not 0 <= arg.index <= 5:
         raise UsageError(f"{origin}.index: {arg.index} is not between 0 and 5")
     if arg.op not in OPERATORS:
-        raise UsageError(f"{origin}.op: unknown operator {arg.op!r}")
+        raise UsageError(f"{origin}.op: unknown operator {quoted(arg.op)}")
     for name, value in (("value", arg.value), ("valueTwo", arg.value_two)):
         if not 0 <= value < 1 << 64:
             raise UsageError(f"{origin}.{name}: {value} is not a 64-bit number")

@@ -21,7 +21,7 @@ from knarr.plan.process import (
     seccomp_step,
 )
 from knarr.plan.rootfs import Rootfs, enter_root_steps, guard_steps, rootfs_steps
-from knarr.plan.step import Step
+from knarr.plan.step import Step, quoted
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -132,7 +132,7 @@ def checked_process(spec: Spec) -> Process:
     if process is None:
         raise UsageError("process: is required to start a container")
     if not process.cwd.startswith("/"):
-        raise UsageError(f"process.cwd: {process.cwd!r} is not absolute")
+        raise UsageError(f"process.cwd: {quoted(process.cwd)} is not absolute")
     return process
 
 
@@ -178,7 +178,7 @@ def _name_steps(spec: Spec, ns: Namespaces) -> Iterator[Step]:
                     f"{op}: needs a uts namespace in linux.namespaces, else it would rename the host"
                 )
             if len(name) > 64:
-                raise UsageError(f"{op}: {name!r} is longer than 64 characters")
+                raise UsageError(f"{op}: {quoted(name)} is longer than 64 characters")
             yield Step(op, (name,), op)
 
 
@@ -225,7 +225,7 @@ def _personality_steps(spec: Spec) -> Iterator[Step]:
         return
     if asked.domain not in PERSONALITIES:
         raise UsageError(
-            f"linux.personality.domain: unknown domain {asked.domain!r}", hint="LINUX or LINUX32"
+            f"linux.personality.domain: unknown domain {quoted(asked.domain)}", hint="LINUX or LINUX32"
         )
     if asked.flags:
         raise UsageError("linux.personality.flags: none is defined")

@@ -40,8 +40,18 @@ def shown(arg: str) -> str:
     return arg if arg and not any(c.isspace() or c in "'\"" for c in arg) else repr(arg)
 
 
+def quoted(text: str) -> str:
+    """Text of the user's in an error message: on one line, however long or strange it is."""
+    return repr(text) if len(text) <= 80 else f"{text[:40]!r}… ({len(text)} characters)"
+
+
+def key(name: str) -> str:
+    """A key of a map in the spec, as part of an origin: as it is if that is one short line."""
+    return name if name.isprintable() and len(name) <= 80 else quoted(name)
+
+
 def to_wire(steps: Iterable[Step]) -> bytes:
-    """The plan as `native/init` reads it. Raises `UsageError` for a field with a NUL in it."""
+    """The plan as `native/init` reads it. Raises `UsageError` for a field with a NUL in it, or that is not text."""
     fields: list[str] = []
     count = 0
     for step in steps:
@@ -53,4 +63,21 @@ def to_wire(steps: Iterable[Step]) -> bytes:
         fields += step.args
     head = f"{MAGIC}\0{VERSION}\0{count}\0"
     body = "\0".join(fields) + "\0" if fields else ""
-    return (head + body).encode("utf-8", "surrogateescape")
+    try:
+        return (head + body).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as e:  # half of a surrogate pair, which JSON can spell
+        at = body.count("\0", 0, max(0, e.start - len(head)))
+        raise UsageError(
+            f"{_origin_of(fields, at)}: contains {e.object[e.start]!r}, which is not a character"
+        ) from e
+
+
+def _origin_of(fields: list[str], index: int) -> str:
+    """The origin of the step that field number `index` belongs to."""
+    at = 0
+    while at < len(fields):
+        end = at + 4 + int(fields[at + 3])
+        if index < end:
+            return fields[at + 2]
+        at = end
+    return "plan"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from knarr.errors import UsageError
-from knarr.plan.step import Step
+from knarr.plan.step import Step, key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ UTS = frozenset(("kernel/domainname", "kernel/hostname"))
 
 def sysctl_steps(sysctls: Mapping[str, str], ns: Namespaces) -> Iterator[Step]:
     for name, value in sysctls.items():
-        origin = f"linux.sysctl[{name}]"
+        origin = f"linux.sysctl[{key(name)}]"
         path = sysctl_path(name)
         kind = _namespace(path)
         if ".." in path.split("/") or not path:
