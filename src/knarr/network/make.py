@@ -14,14 +14,12 @@ import os
 from knarr.errors import HostError
 from knarr.host import netlink, nft
 from knarr.host.netlink import Door
-from knarr.network import bridge, ports, ruleset
+from knarr.network import bridge, publish, ruleset
 from knarr.network.address import Subnet, mac_of, subnet
 from knarr.network.bridge import Network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from knarr.host.paths import Paths
     from knarr.plan.facts import HostFacts
 
@@ -184,9 +182,7 @@ def _load_rules(network: Network, program: str) -> None:
     with Door(netlink.NETFILTER) as door:
         if not nft.has_rule(door, nft.INET, network.table, ruleset.MARKED_CHAIN, ruleset.MARK):
             nft.apply(program, ruleset.ruleset(network))
-            elements = list(_elements_of_living(network))
-            if elements:
-                door.send(nft.add_elements(network.table, elements))
+            publish.restore(door, network)
         for family in bridge.dropped_by(door, network.bridge):
             nft.apply(program, _accept_forwarding("ip" if family == nft.IPV4 else "ip6", network.bridge))
 
@@ -196,27 +192,6 @@ def _accept_forwarding(family: str, name: str) -> str:
     return "".join(
         f'add rule {family} filter FORWARD {way} "{name}" counter accept\n' for way in ("iifname", "oifname")
     )
-
-
-def _elements_of_living(network: Network) -> Iterator[tuple[str, nft.Element]]:
-    for container_id, ip, ip6, published in remembered(network):
-        for port in published:
-            item = ruleset.element(port, ip, ip6, container_id)
-            if item:
-                yield item
-
-
-def remembered(network: Network) -> Iterator[tuple[str, str, str, list[ports.Published]]]:
-    """(container id, address, IPv6 address, ports) of each container with published ports."""
-    folder = f"{network.directory}/.ports"
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        try:
-            with open(f"{folder}/{name}") as file:
-                addresses, _, text = file.read().partition("\n")
-        except OSError:
-            continue
-        ip, _, ip6 = addresses.partition(" ")
-        yield name, ip, ip6, list(ports.from_text(text))
 
 
 def _record(network: Network) -> None:

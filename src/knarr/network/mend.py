@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 
-from knarr.host import netlink, nft
-from knarr.network import bridge, leases, ruleset
+from knarr.host import netlink
+from knarr.network import bridge, leases, publish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,34 +23,26 @@ def mend(paths: Paths, alive: Callable[[str], bool]) -> list[str]:
     """Gives back what containers hold that are not alive; their ids.
 
     `alive(id)` is asked after a lease was seen, so it must be true from before a container's network is prepared
-    until its tear-down is done: the container's lock is held.
+    until its tear-down is done: the container's lock is held. Who has a tear-down plan on disk is torn down by it
+    before this is called: later, what it gives back may be another's.
     """
     folder = bridge.directory(paths)
     held = [(address, owner) for address, owner in leases.leases(folder) if not alive(owner)]
     gone = {owner for _, owner in held}
     if gone:
-        _delete_elements(paths, gone)
-        for owner in gone:
-            _unlink(f"{folder}/.ports/{owner}")
+        _withdraw(paths, gone)
         for address, owner in held:
             leases.release(folder, address, owner)
     _sweep_sockets(f"{paths.run}/networks/.slirp", alive)
     return sorted(gone)
 
 
-def _delete_elements(paths: Paths, gone: set[str]) -> None:
-    """Without the right to (or without the ruleset) there is nothing to delete that somebody could meet."""
+def _withdraw(paths: Paths, gone: set[str]) -> None:
+    """Without the right to, or without the ruleset, there is nothing that anybody could meet."""
     _, table, _ = bridge.names(paths.run)
     try:
         with netlink.Door(netlink.NETFILTER) as door:
-            stale = [
-                (name, element)
-                for name in ruleset.MAPS
-                for element in nft.elements(door, table, name)
-                if element.comment in gone
-            ]
-            if stale:
-                door.send(nft.delete_elements(table, stale))
+            publish.withdraw(door, bridge.directory(paths), table, gone)
     except OSError:
         pass
 

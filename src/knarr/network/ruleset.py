@@ -2,6 +2,7 @@
 
     map any4/any6      protocol . port            → container . port     `-p 8080:80`
     map ports4/ports6  protocol . address . port  → container . port     `-p 192.0.2.1:8080:80`
+    set runs           a number per run, see knarr.network.publish
 
 Rules never change while containers come and go; elements do. The comment of an element is its container's id, which
 is how leftovers are told from what is in use.
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from knarr.network.bridge import Network
     from knarr.network.ports import Published
 
-MAPS = ("any4", "any6", "ports4", "ports6")
+MAPS = ("any4", "any6", "ports4", "ports6", "runs")
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 # In the comment of the last rule of `publish`: a ruleset with it is there and is this version's.
-MARK = b"knarr-1\0"
+MARK = b"knarr-2\0"
 MARKED_CHAIN = "publish"
 
 _RULESET = """\
@@ -32,6 +33,7 @@ table inet {table} {{
 	set same {{ type ifname . ifname; elements = {{ "{bridge}" . "{bridge}" }}; }}
 	set subnets4 {{ type ipv4_addr; flags interval; elements = {{ {subnet} }}; }}
 	set subnets6 {{ type ipv6_addr; flags interval; {elements6} }}
+	set runs {{ type mark; }}
 	map any4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
 	map any6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
 	map ports4 {{ type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }}
@@ -52,7 +54,7 @@ table inet {table} {{
 		dnat ip to meta l4proto . ip daddr . th dport map @ports4
 		dnat ip6 to meta l4proto . ip6 daddr . th dport map @ports6
 		fib daddr type local meta nfproto ipv4 dnat ip to meta l4proto . th dport map @any4
-		fib daddr type local meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @any6 comment "knarr-1"
+		fib daddr type local meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @any6 comment "knarr-2"
 	}}
 	chain prerouting {{
 		type nat hook prerouting priority dstnat; policy accept;

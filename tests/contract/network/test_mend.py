@@ -13,7 +13,7 @@ import pytest
 from contract.network.box import Box, call, listen
 from contract.network.conftest import Attach, end
 from knarr.errors import HostError
-from knarr.host import netlink, nft
+from knarr.host import native, netlink, nft
 from knarr.host.paths import Paths
 from knarr.network import attach, bridge, leases, make, mend, ruleset
 from knarr.network.ports import parse_ports
@@ -73,6 +73,17 @@ def test_a_port_left_by_a_crash_is_taken_over(attached: Attach) -> None:
     answers(attached("8080:80"), 8080)
 
 
+def test_a_late_tear_down_takes_nothing_from_the_next_owner(attached: Attach) -> None:
+    """The port's element has the same key for both; the number of the run is what differs."""
+    crashed = attached("8080:80")
+    crashed.end()
+    for fd in crashed.attachment.hold_fds:
+        os.close(fd)
+    living = attached("8080:80")
+    native.execute(crashed.attachment.teardown_steps)
+    answers(living, 8080)
+
+
 def test_a_command_killed_after_prepare(paths: Paths, facts: HostFacts) -> None:
     prepared = attach.prepare(paths, facts, "a" * 64, "bridge", parse_ports(["8080:80"]))
     for fd in prepared.hold_fds:
@@ -94,13 +105,16 @@ def test_a_failed_prepare_gives_everything_back(paths: Paths, facts: HostFacts) 
     attach.release(attach.prepare(paths, facts, "b" * 64, "bridge", parse_ports(["8080:80"])))
 
 
-def test_a_flushed_ruleset_comes_back_with_its_ports(attached: Attach) -> None:
+def test_a_flushed_ruleset_comes_back_with_its_ports(attached: Attach, paths: Paths) -> None:
     """`nft flush ruleset` is what a firewall's restart does."""
     first = attached("8080:80")
     subprocess.run(["nft", "flush", "ruleset"], check=True)
     second = attached("8081:80")
     answers(first, 8080)
     answers(second, 8081)
+    end(first)
+    end(second)
+    assert elements(paths) == []
 
 
 def test_flushed_rules_come_back(attached: Attach, paths: Paths) -> None:
