@@ -56,11 +56,12 @@ packages-run:
 packages-test:
 	@tools/prepare packages $(TESTS)
 
-# The build hook compiles native/ into src/knarr/_native; the bytecode is written even where
-# PYTHONDONTWRITEBYTECODE is set, which would make every start compile all modules.
+# The build hook compiles native/ into src/knarr/_native. The first command writes knarr's own bytecode, which
+# PYTHONDONTWRITEBYTECODE would forbid: every start would then compile all modules.
 $(READY): pyproject.toml hatch_build.py bin/knarr $(wildcard native/*) | packages-build
 	@tools/prepare venv $(VENV) '[dev]'
 	@$(PY) -m compileall -q src
+	@env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/knarr --version >/dev/null
 	@touch $@
 
 clean:

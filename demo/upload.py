@@ -1,38 +1,25 @@
-"""Uploads an OCI layout to a registry over plain HTTP: what `docker push` would do, in the fewest requests.
+"""Uploads an image to a registry over plain HTTP: what `docker push` would do, in the fewest requests.
 
 distribution-spec, "Pushing a blob monolithically" (POST then PUT) and "Pushing manifests".
 """
 
 from __future__ import annotations
 
-import json
 import urllib.parse
 import urllib.request
-from pathlib import Path
+from collections.abc import Mapping
 
 
-def upload(layout: Path, reference: str) -> None:
-    """`reference` is HOST:PORT/NAME:TAG; the layout's first manifest becomes it."""
+def upload(reference: str, manifest: bytes, media_type: str, blobs: Mapping[str, bytes]) -> None:
+    """`reference` is HOST:PORT/NAME:TAG; `blobs` are the config and the layers by digest."""
     host, _, rest = reference.partition("/")
     name, _, tag = rest.rpartition(":")
-    (entry, *_) = json.loads((layout / "index.json").read_text())["manifests"]
-    manifest = _blob(layout, entry["digest"])
-    document = json.loads(manifest)
-    for descriptor in (document["config"], *document["layers"]):
+    for digest, data in blobs.items():
         location = _ask("POST", f"http://{host}/v2/{name}/blobs/uploads/", b"", "")
         place = urllib.parse.urlsplit(urllib.parse.urljoin(f"http://{host}", location))
-        query = f"{place.query}&digest={descriptor['digest']}".lstrip("&")
-        _ask(
-            "PUT",
-            place._replace(query=query).geturl(),
-            _blob(layout, descriptor["digest"]),
-            "application/octet-stream",
-        )
-    _ask("PUT", f"http://{host}/v2/{name}/manifests/{tag}", manifest, entry["mediaType"])
-
-
-def _blob(layout: Path, digest: str) -> bytes:
-    return (layout / "blobs" / digest.replace(":", "/")).read_bytes()
+        query = f"{place.query}&digest={digest}".lstrip("&")
+        _ask("PUT", place._replace(query=query).geturl(), data, "application/octet-stream")
+    _ask("PUT", f"http://{host}/v2/{name}/manifests/{tag}", manifest, media_type)
 
 
 def _ask(method: str, url: str, body: bytes, kind: str) -> str:
