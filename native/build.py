@@ -1,8 +1,8 @@
 """Builds knarr-native, the one static program of knarr. No dependencies: the packaging hook and the Makefile call this.
 
-    python3 native/build.py                    src/knarr/_native/knarr-native, for this machine
-    python3 native/build.py --sanitize PATH    for tests: address and undefined-behaviour sanitizers, not static
-    python3 native/build.py --compiler cc PATH with a compiler of your choice
+python3 native/build.py                    src/knarr/_native/knarr-native, for this machine
+python3 native/build.py --sanitize PATH    for tests: address and undefined-behaviour sanitizers, not static
+python3 native/build.py --compiler cc PATH with a compiler of your choice
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ STATIC = [
     "-static", "-s", "-Os", "-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables",
     "-Wl,--gc-sections,-z,noseparate-code,-z,norelro,--sort-section=alignment",
 ]  # fmt: skip
-SANITIZED = ["-g", "-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SANITIZED = [
+    "-g",
+    "-O1",
+    "-fno-omit-frame-pointer",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+]
 
 
 class BuildError(Exception):

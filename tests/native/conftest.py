@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from harness.machine import REPOSITORY, Machine
 from native.plans import Native, Rootfs
 
-APPLETS = "sh true false cat ls id mount sleep ps hostname grep tty stty kill echo yes head wc env stat readlink dd trap rm ulimit"
+APPLETS = (
+    "sh true false cat ls id mount sleep ps hostname grep tty stty kill echo yes head wc env "
+    "stat readlink dd trap rm ulimit"
+)
 
 
 def _build(output: Path, *, sanitize: bool) -> Path:
@@ -30,7 +34,8 @@ def programs(machine: Machine) -> dict[str, Path]:
     here = machine.state / "native"
     here.mkdir(mode=0o755, exist_ok=True)
     return {
-        kind: _build(here / kind / "knarr-native", sanitize=kind == "sanitized") for kind in ("shipped", "sanitized")
+        kind: _build(here / kind / "knarr-native", sanitize=kind == "sanitized")
+        for kind in ("shipped", "sanitized")
     }
 
 
@@ -41,7 +46,11 @@ def native(request: pytest.FixtureRequest, programs: dict[str, Path], tmp_path: 
     findings.mkdir(mode=0o1777)
     findings.chmod(0o1777)
     options = f"detect_leaks=0:log_path={findings}/report:exitcode=99"
-    env = {"PATH": os.environ["PATH"], "ASAN_OPTIONS": options, "UBSAN_OPTIONS": f"print_stacktrace=1:{options}"}
+    env = {
+        "PATH": os.environ["PATH"],
+        "ASAN_OPTIONS": options,
+        "UBSAN_OPTIONS": f"print_stacktrace=1:{options}",
+    }
     native = Native(programs[request.param], env)
     yield native
     native.end()
@@ -50,7 +59,8 @@ def native(request: pytest.FixtureRequest, programs: dict[str, Path], tmp_path: 
 
 @pytest.fixture
 def rootfs(tmp_path: Path) -> Rootfs:
-    """On whatever holds pytest's directory; an overlay needs more than another overlay for its upper directory."""
+    """On whatever holds pytest's directory; "
+    "an overlay needs more than another overlay for its upper directory."""
     base = tmp_path / "rootfs"
     for name in ("lower/bin", "upper", "work", "root"):
         (base / name).mkdir(parents=True)

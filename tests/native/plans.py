@@ -81,7 +81,9 @@ class Started:
 class Running:
     """A monitor and its connections. Ended by `end`, whatever the test did."""
 
-    def __init__(self, process: subprocess.Popen[bytes], status: socket.socket, primary: socket.socket | None) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], status: socket.socket, primary: socket.socket | None
+    ) -> None:
         self.process = process
         self.status = status
         self._primary = primary
@@ -171,7 +173,9 @@ class Native:
                 else:
                     started.status.send(answer)
         out, err = started.process.communicate(timeout=PATIENCE_S)
-        return Outcome(started.process.returncode, reports, out.decode(errors="replace"), err.decode(errors="replace"))
+        return Outcome(
+            started.process.returncode, reports, out.decode(errors="replace"), err.decode(errors="replace")
+        )
 
     def monitor(
         self,
@@ -184,7 +188,14 @@ class Native:
     ) -> Running:
         ours, status = pair()
         given = [memory(to_wire(plan)), memory(to_wire(teardown)), status.fileno()]
-        argv = [self.path, "monitor", "id=test", f"plan={given[0]}", f"teardown={given[1]}", f"status={given[2]}"]
+        argv = [
+            self.path,
+            "monitor",
+            "id=test",
+            f"plan={given[0]}",
+            f"teardown={given[1]}",
+            f"status={given[2]}",
+        ]
         mine = theirs = None
         if primary:
             mine, theirs = pair()

@@ -12,13 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+
 from native.plans import ALL, Native, Rootfs, step
 
 pytestmark = pytest.mark.requires("root", "overlay", "busybox")
 
 
 def test_runs_a_container(native: Native, rootfs: Rootfs) -> None:
-    outcome = native.init(rootfs.shell("echo hello; id -u; hostname; exit 7", inside=[step("hostname", "box")]))
+    outcome = native.init(
+        rootfs.shell("echo hello; id -u; hostname; exit 7", inside=[step("hostname", "box")])
+    )
     assert (outcome.code, outcome.out, outcome.words) == (7, "hello\n0\nbox\n", [])
     assert outcome.reports[0].startswith("pid ")
 
@@ -36,15 +39,22 @@ def test_tells_which_step_failed(native: Native, rootfs: Rootfs) -> None:
 
 
 def test_the_filesystem_says_what_it_does_not_like(native: Native, rootfs: Rootfs) -> None:
-    outcome = native.init(rootfs.plan("true", inside=[step("mount", "tmpfs", "tmpfs", "/x", 0, "colour=red")]))
+    outcome = native.init(
+        rootfs.plan("true", inside=[step("mount", "tmpfs", "tmpfs", "/x", 0, "colour=red")])
+    )
     assert outcome.code == 125
     assert "22 tmpfs: Unknown parameter 'colour'" in outcome.words[0]
     outcome = native.init(rootfs.plan("true", inside=[step("mount", "nofs", "x", "/x", 0, "")]))
     assert "19 the kernel has no filesystem nofs" in outcome.words[0]
 
 
-@pytest.mark.parametrize(("command", "number"), [("nothing", 2), ("/bin/nothing", 2), ("/bin", 13), ("/etc/text", 13), ("/etc/x", 8)])
-def test_the_reason_why_a_command_cannot_be_executed(native: Native, rootfs: Rootfs, command: str, number: int) -> None:
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [("nothing", 2), ("/bin/nothing", 2), ("/bin", 13), ("/etc/text", 13), ("/etc/x", 8)],
+)
+def test_the_reason_why_a_command_cannot_be_executed(
+    native: Native, rootfs: Rootfs, command: str, number: int
+) -> None:
     (rootfs.lower / "etc").mkdir()
     (rootfs.lower / "etc/text").write_text("text")
     (rootfs.lower / "etc/x").write_text("text")
@@ -54,7 +64,9 @@ def test_the_reason_why_a_command_cannot_be_executed(native: Native, rootfs: Roo
     assert (outcome.code, outcome.words) == (125, [f"fail {len(plan) - 1} {number} "])
 
 
-def test_a_command_that_may_not_be_executed_is_told_from_one_that_is_not_there(native: Native, rootfs: Rootfs) -> None:
+def test_a_command_that_may_not_be_executed_is_told_from_one_that_is_not_there(
+    native: Native, rootfs: Rootfs
+) -> None:
     (rootfs.lower / "bin/locked").write_text("")
     (rootfs.lower / "bin/locked").chmod(0o644)
     assert native.init(rootfs.plan("locked")).words[0].split()[2] == "13"
@@ -91,7 +103,9 @@ def test_a_failed_start_leaves_no_process(native: Native, rootfs: Rootfs) -> Non
 
 
 def test_a_plan_without_clone_is_executed_by_s(native: Native, tmp_path: Path) -> None:
-    outcome = native.init([step("write-file", tmp_path / "made", 600, "text"), step("env", "A=b"), step("exec", "env")])
+    outcome = native.init(
+        [step("write-file", tmp_path / "made", 600, "text"), step("env", "A=b"), step("exec", "env")]
+    )
     assert (outcome.code, outcome.out) == (0, "A=b\n")
     assert (tmp_path / "made").read_text() == "text"
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o600
@@ -122,7 +136,10 @@ def test_descriptors_can_be_handed_on(native: Native, rootfs: Rootfs) -> None:
 
 
 def test_the_workload_is_not_the_program_on_disk(native: Native, rootfs: Rootfs) -> None:
-    """/proc/PID/exe of the executor is a sealed copy: executing or opening it never reaches the host's file."""
+    (
+        ""
+        """/proc/PID/exe of the executor is a sealed copy: executing or opening it never reaches the host's file."""
+    )
     started = native.start(rootfs.plan("true", process=[step("wait", 0)]))
     pid = int(started.report().split()[1])
     assert started.report() == "ready"
@@ -201,7 +218,8 @@ def test_a_container_killed_while_it_is_set_up_is_a_failure(native: Native, root
 
 def test_a_new_time_namespace_has_its_offsets(native: Native, rootfs: Rootfs) -> None:
     plan = rootfs.shell(
-        "cat /proc/uptime", late=[step("write-child", "timens_offsets", "boottime 864000 0\nmonotonic 864000 0")]
+        "cat /proc/uptime",
+        late=[step("write-child", "timens_offsets", "boottime 864000 0\nmonotonic 864000 0")],
     )
     plan = [s._replace(args=(ALL + ",time",)) if s.op == "clone" else s for s in plan]
     assert float(native.init(plan).out.split()[0]) - time.clock_gettime(time.CLOCK_BOOTTIME) > 863_000
@@ -217,10 +235,16 @@ def test_joins_a_running_container(native: Native, rootfs: Rootfs) -> None:
     kinds = "mnt,pid,net,ipc,uts,cgroup"
     tail = [step("clone", ""), step("enter"), step("chdir", "/"), step("env", "PATH=/bin")]
     try:
-        joined = native.init([step("join-pid", pid, start, kinds), *tail, step("exec", "sh", "-c", "hostname; ls /; ps")])
+        joined = native.init(
+            [step("join-pid", pid, start, kinds), *tail, step("exec", "sh", "-c", "hostname; ls /; ps")]
+        )
         recycled = native.init([step("join-pid", pid, int(start) + 1, kinds), *tail, step("exec", "true")])
-        by_file = native.init([step("join", "uts", f"/proc/{pid}/ns/uts"), step("env"), step("exec", "hostname")])
-        spawned = native.init([step("join-pid", pid, start, kinds), step("spawn", "true"), *tail, step("exec", "true")])
+        by_file = native.init(
+            [step("join", "uts", f"/proc/{pid}/ns/uts"), step("env"), step("exec", "hostname")]
+        )
+        spawned = native.init(
+            [step("join-pid", pid, start, kinds), step("spawn", "true"), *tail, step("exec", "true")]
+        )
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -233,7 +257,10 @@ def test_joins_a_running_container(native: Native, rootfs: Rootfs) -> None:
 
 
 def test_reap_leaves_a_process_1_that_collects_and_forwards(native: Native, rootfs: Rootfs) -> None:
-    script = "trap 'exit 3' USR1; (sleep 0.1 &) ; echo $$; cat /proc/1/comm; sleep 0.3; ps | grep -c '\\[sleep\\]'; kill -USR1 1; sleep 5"
+    script = (
+        "trap 'exit 3' USR1; (sleep 0.1 &) ; echo $$; cat /proc/1/comm; sleep 0.3; "
+        "ps | grep -c '\\[sleep\\]'; kill -USR1 1; sleep 5"
+    )
     outcome = native.init(rootfs.shell(script, process=[step("reap")]))
     lines = outcome.out.splitlines()
     assert outcome.code == 3
@@ -242,8 +269,15 @@ def test_reap_leaves_a_process_1_that_collects_and_forwards(native: Native, root
 
 
 def test_the_reaper_keeps_no_rights_and_no_descriptors(native: Native, rootfs: Rootfs) -> None:
-    process = [step("bounding", "0x1"), step("user", 65534, 65534, "0022"), step("caps", 0, 0, 0, 0), step("reap")]
-    outcome = native.init(rootfs.shell("grep -E 'Uid|CapPrm' /proc/1/status; ls /proc/1/fd | wc -l", process=process))
+    process = [
+        step("bounding", "0x1"),
+        step("user", 65534, 65534, "0022"),
+        step("caps", 0, 0, 0, 0),
+        step("reap"),
+    ]
+    outcome = native.init(
+        rootfs.shell("grep -E 'Uid|CapPrm' /proc/1/status; ls /proc/1/fd | wc -l", process=process)
+    )
     assert outcome.out.splitlines()[:2] == ["Uid:\t65534\t65534\t65534\t65534", "CapPrm:\t0000000000000000"]
 
 
@@ -253,9 +287,15 @@ def test_a_command_that_is_not_there_behind_reap(native: Native, rootfs: Rootfs)
 
 
 def test_spawned_helpers(native: Native, rootfs: Rootfs) -> None:
-    good = native.init(rootfs.plan("true", late=[step("spawn", "test", "{pid}", "-gt", "1"), step("wait-spawned")]))
+    good = native.init(
+        rootfs.plan("true", late=[step("spawn", "test", "{pid}", "-gt", "1"), step("wait-spawned")])
+    )
     assert (good.code, good.words) == (0, [])
-    late = [step("spawn", "true"), step("spawn", "sh", "-c", "echo no such range for {pid} >&2; exit 1"), step("wait-spawned")]
+    late = [
+        step("spawn", "true"),
+        step("spawn", "sh", "-c", "echo no such range for {pid} >&2; exit 1"),
+        step("wait-spawned"),
+    ]
     bad = native.init(rootfs.plan("true", late=late))
     number = bad.reports[0].split()[1]
     assert bad.words == [f"fail 3 10 no such range for {number}\n"]
@@ -264,7 +304,9 @@ def test_spawned_helpers(native: Native, rootfs: Rootfs) -> None:
 
 
 def test_the_operations_can_be_listed(native: Native) -> None:
-    lines = subprocess.run([native.path, "ops"], capture_output=True, text=True, env=native.env).stdout.splitlines()
+    lines = subprocess.run(
+        [native.path, "ops"], capture_output=True, text=True, env=native.env
+    ).stdout.splitlines()
     names = [line.split()[0] for line in lines]
     assert names == sorted(names)  # it is searched by halves
     assert {"clone", "enter", "exec", "overlay"} <= set(names)
@@ -273,4 +315,3 @@ def test_the_operations_can_be_listed(native: Native) -> None:
 def _be_subreaper() -> None:
     """C is the child of S's parent; were that not us, nobody would collect it."""
     assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
-

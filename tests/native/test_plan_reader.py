@@ -6,9 +6,9 @@ import random
 import subprocess
 
 import pytest
-from native.plans import Native, memory, step
 
 from knarr.plan.step import to_wire
+from native.plans import Native, step
 
 GOOD = [
     step("rlimit", "core", 0, 0, optional=True),
@@ -64,17 +64,12 @@ def test_names_the_bad_step(native: Native) -> None:
     assert outcome.reports == ["fail 1 22 new-session has 1 arguments"]
 
 
-def test_refusesprocess.run(
+def test_refuses_a_descriptor_that_is_no_file(native: Native) -> None:
+    result = subprocess.run(
         [native.path, "init", "0"], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=native.env
     )
     assert (result.returncode, "not a file" in result.stderr) == (125, True)
     assert subprocess.run([native.path, "init", "77"], capture_output=True, env=native.env).returncode == 125
-
-
-def test_a_plan_that_nobody_sealed_is_copied(native: Native) -> None:
-    """It is read once; there is no mapping that a truncation could pull away."""
-    fd = memory(WIRE)
-    assert native.init(WIRE, fds=[fd]).code == 0
 
 
 def mutated(random_: random.Random, data: bytes) -> bytes:

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from native.plans import ALL, Native, Rootfs, step
 
 pytestmark = pytest.mark.requires("root", "overlay", "busybox")
@@ -81,7 +82,9 @@ def test_without_pivot(native: Native, rootfs: Rootfs) -> None:
 
 def test_a_read_only_root(native: Native, rootfs: Rootfs) -> None:
     outcome = native.init(
-        rootfs.shell("echo x > /file || echo refused; echo x > /dev/y && echo fine", process=[step("root-attr", 1, 0)])
+        rootfs.shell(
+            "echo x > /file || echo refused; echo x > /dev/y && echo fine", process=[step("root-attr", 1, 0)]
+        )
     )
     assert outcome.out == "refused\nfine\n"
 
@@ -97,7 +100,10 @@ def test_binds(native: Native, rootfs: Rootfs, tmp_path: Path) -> None:
         bind(tmp_path / "data/file", "/a/file", on=RDONLY),
         bind("/dev/null", "/a/null", "file"),
     ]
-    script = "cat /a/b/dir/file; echo more >> /a/b/dir/file; echo more >> /a/file || echo refused; echo x > /a/null; mount | grep ' /a/'"
+    script = (
+        "cat /a/b/dir/file; echo more >> /a/b/dir/file; echo more >> /a/file || echo refused; "
+        "echo x > /a/null; mount | grep ' /a/'"
+    )
     outcome = native.init(rootfs.shell(script, inside=inside))
     assert outcome.code == 0, outcome
     assert outcome.out.startswith("content\nrefused\n")
@@ -112,7 +118,10 @@ def test_recursive_binds_with_recursive_flags(native: Native, rootfs: Rootfs, tm
         bind(f"{rootfs.base}/root/outer", "/top", recursive=1, on=RDONLY),
         bind(f"{rootfs.base}/root/outer", "/alone", recursive=0),
     ]
-    script = "for d in /all /all/inner /top /top/inner; do echo x > $d/f && echo $d; done; ls /alone/inner; mount | grep -c ' /alone'"
+    script = (
+        "for d in /all /all/inner /top /top/inner; do echo x > $d/f && echo $d; done; "
+        "ls /alone/inner; mount | grep -c ' /alone'"
+    )
     outcome = native.init(rootfs.shell(script, inside=inside))
     assert outcome.out.splitlines() == ["/top/inner", "1"], outcome
 
@@ -122,7 +131,9 @@ def test_an_id_mapped_bind(native: Native, rootfs: Rootfs, tmp_path: Path) -> No
     (tmp_path / "data/file").write_text("")
     os.chown(tmp_path / "data/file", 1000, 1000)
     args = (tmp_path / "data", "/m", "dir", 0, 0, 0, 0, 0, hex(RPRIVATE))
-    plan = rootfs.shell("stat -c %u:%g /m/file", inside=[step("idmap-bind", *args, "0 5000 1,1000 7000 1", "1000 7001 1", 0)])
+    plan = rootfs.shell(
+        "stat -c %u:%g /m/file", inside=[step("idmap-bind", *args, "0 5000 1,1000 7000 1", "1000 7001 1", 0)]
+    )
     outcome = native.init(plan)
     assert outcome.out == "7000:7001\n", outcome
     bad = native.init(rootfs.plan("true", inside=[step("idmap-bind", *args, "nonsense", "0 0 1", 0)]))
@@ -145,7 +156,9 @@ def test_the_access_time_flag_can_be_changed(native: Native, rootfs: Rootfs) -> 
 
 
 def test_options_with_commas(native: Native, rootfs: Rootfs) -> None:
-    outcome = native.init(rootfs.plan("true", inside=[step("mount", "tmpfs", "t", "/t", 0, "size=1\\,000,mode=755")]))
+    outcome = native.init(
+        rootfs.plan("true", inside=[step("mount", "tmpfs", "t", "/t", 0, "size=1\\,000,mode=755")])
+    )
     assert outcome.code == 125  # the value reached tmpfs as "1,000", which it refuses
     assert "size" in outcome.words[0]
 
@@ -159,7 +172,10 @@ def test_copy_up(native: Native, rootfs: Rootfs) -> None:
     (source / "link").symlink_to("deep/er/file")
     os.mkfifo(source / "pipe")
     inside = [step("copy-up", "/var/data"), step("mount", "tmpfs", "t", "/var/data", "0x1", "")]
-    script = "cd /var/data; cat link; echo; stat -c '%a %F' deep pipe; stat -c %u:%g deep/er/file; echo x > y || echo refused"
+    script = (
+        "cd /var/data; cat link; echo; stat -c '%a %F' deep pipe; stat -c %u:%g deep/er/file; "
+        "echo x > y || echo refused"
+    )
     outcome = native.init(rootfs.shell(script, inside=inside))
     assert outcome.out.splitlines() == ["copied", "1777 directory", "644 fifo", "12:34", "refused"], outcome
 
@@ -184,7 +200,10 @@ def test_devices_and_links(native: Native, rootfs: Rootfs) -> None:
         step("make-dir", "/work/dir", 750, 5, 6),
         step("make-dir", "/bin", 700, 5, 6),  # was there: stays as it is
     ]
-    script = "cd /dev; stat -c '%n %a %u:%g %t,%T %F' zero changed deep/er/pipe; readlink fd; stat -c '%a %u:%g' /work/dir /bin /work"
+    script = (
+        "cd /dev; stat -c '%n %a %u:%g %t,%T %F' zero changed deep/er/pipe; readlink fd; "
+        "stat -c '%a %u:%g' /work/dir /bin /work"
+    )
     outcome = native.init(rootfs.shell(script, inside=inside))
     assert outcome.out.splitlines() == [
         "zero 640 7:8 1,5 character special file",
@@ -210,7 +229,10 @@ def test_masked_and_read_only(native: Native, rootfs: Rootfs) -> None:
         step("readonly", "/tree"),
         step("readonly", "/not/there"),
     ]
-    script = "ls -a /secret /other | wc -w; echo x > /secret/x || echo refused; wc -c < /tree/below/file; echo x > /tree/x || echo refused; echo x > /free && echo fine"
+    script = (
+        "ls -a /secret /other | wc -w; echo x > /secret/x || echo refused; "
+        "wc -c < /tree/below/file; echo x > /tree/x || echo refused; echo x > /free && echo fine"
+    )
     outcome = native.init(rootfs.shell(script, inside=inside))
     assert outcome.out.splitlines() == ["6", "refused", "0", "refused", "fine"], outcome
 
@@ -223,7 +245,9 @@ def links(rootfs: Rootfs, **found: str) -> None:
         (rootfs.lower / name).symlink_to(target)
 
 
-@pytest.mark.parametrize("target", ["{outside}", "../../../../../../../../../..{outside}", "/proc/self/root{outside}"])
+@pytest.mark.parametrize(
+    "target", ["{outside}", "../../../../../../../../../..{outside}", "/proc/self/root{outside}"]
+)
 def test_no_link_leads_out(native: Native, rootfs: Rootfs, tmp_path: Path, target: str) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -250,8 +274,13 @@ def test_a_dangling_link_is_followed_inside(native: Native, rootfs: Rootfs) -> N
     (rootfs.lower / "var").mkdir()
     (rootfs.lower / "var/run").symlink_to("/run")
     (rootfs.lower / "var/lock").symlink_to("run/lock")
-    inside = [step("mount", "tmpfs", "secrets", "/var/run/secrets", 0, ""), step("make-dir", "/var/lock/sub", 755, 0, 0)]
-    outcome = native.init(rootfs.shell("mount | grep -o '/run/secrets'; ls -d /run/lock/sub /var/run/lock/sub", inside=inside))
+    inside = [
+        step("mount", "tmpfs", "secrets", "/var/run/secrets", 0, ""),
+        step("make-dir", "/var/lock/sub", 755, 0, 0),
+    ]
+    outcome = native.init(
+        rootfs.shell("mount | grep -o '/run/secrets'; ls -d /run/lock/sub /var/run/lock/sub", inside=inside)
+    )
     assert outcome.out.splitlines() == ["/run/secrets", "/run/lock/sub", "/var/run/lock/sub"], outcome
 
 
@@ -262,7 +291,10 @@ def test_links_in_a_circle(native: Native, rootfs: Rootfs) -> None:
 
 
 def test_proc_is_not_mounted_behind_a_link(native: Native, rootfs: Rootfs) -> None:
-    """What is masked lies at /proc: were /proc a link, the masks could be made to miss it (CVE-2019-19921)."""
+    (
+        ""
+        """What is masked lies at /proc: were /proc a link, the masks could be made to miss it (CVE-2019-19921)."""
+    )
     links(rootfs, proc="elsewhere")
     (rootfs.lower / "elsewhere").mkdir()
     outcome = native.init(rootfs.plan("true"))
@@ -274,7 +306,8 @@ def test_the_working_directory_is_in_the_container(native: Native, rootfs: Rootf
     leak = os.open("/", os.O_PATH)
     try:
         plan = [
-            s._replace(args=(f"/proc/self/fd/{leak}",)) if s.op == "chdir" else s for s in rootfs.shell("ls /tmp ../../")
+            s._replace(args=(f"/proc/self/fd/{leak}",)) if s.op == "chdir" else s
+            for s in rootfs.shell("ls /tmp ../../")
         ]
         outcome = native.init(plan, fds=[leak])
     finally:
@@ -286,7 +319,9 @@ def test_the_working_directory_is_in_the_container(native: Native, rootfs: Rootf
 
 
 def test_a_forged_devpts_gives_no_terminal(native: Native, rootfs: Rootfs) -> None:
-    plan = [s for s in rootfs.plan("true", inside=[step("console", 0, 24, 80, 1)]) if s.args[:1] != ("devpts",)]
+    plan = [
+        s for s in rootfs.plan("true", inside=[step("console", 0, 24, 80, 1)]) if s.args[:1] != ("devpts",)
+    ]
     (rootfs.lower / "dev/pts").mkdir(parents=True)
     plan = [s for s in plan if not (s.op == "mount" and s.args[2] == "/dev")]
     os.mknod(rootfs.lower / "dev/pts/ptmx", 0o666 | stat.S_IFCHR, os.makedev(5, 2))
