@@ -1,5 +1,9 @@
 """`python -m knarr`."""
 
-from knarr.cli.main import entry
+from knarr.startup import install
+
+install()
+
+from knarr.cli.main import entry  # noqa: E402
 
 entry()

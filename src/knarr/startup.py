@@ -1,0 +1,157 @@
+"""The command's own imports from one file: knarr's modules, compiled, in `__pycache__/knarr.TAG.bundle`.
+
+A command imports some ninety small modules. Finding, opening and checking ninety `.pyc` files is the largest part of what
+knarr itself adds to the interpreter's start; from here it is one `pread` and one `stat` each.
+
+    8 bytes     length of the index, little-endian
+    index       marshal: (Python's version, bytes of code, {module: (source, is package, mtime ns, size, offset, length)})
+    code        marshal of each module's code, without docstrings, at its offset
+
+It can never be wrong in a way that a `.pyc` cannot: a module is taken from here only if its source has the time and size it was
+compiled from; else the bundle is deleted, Python's own importer does the work, and the next command makes a new one. Where the
+directory cannot be written, or bytecode is not wanted, there is none. The library (`import knarr`) does not use it.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+from _frozen_importlib import ModuleSpec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+    Index = dict[str, tuple[str, bool, int, int, int, int]]
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Bundle:
+    """A finder and loader of the import system (importlib.abc) for the modules in an open bundle."""
+
+    __slots__ = ("_base", "_fd", "_index", "_path")
+
+    def __init__(self, path: str, fd: int, index: Index, base: int) -> None:
+        self._path = path
+        self._fd = fd
+        self._index = index
+        self._base = base
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        entry = self._index.get(name)
+        if entry is None:
+            return None
+        source, package, mtime_ns, size, _, _ = entry
+        try:
+            now = os.stat(source)
+        except OSError:
+            now = None
+        if now is None or now.st_mtime_ns != mtime_ns or now.st_size != size:
+            self._retire()
+            return None
+        spec = ModuleSpec(name, self, origin=source, is_package=package)
+        spec.has_location = True
+        if package:
+            spec.submodule_search_locations = [os.path.dirname(source)]
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        offset, length = self._index[module.__name__][4:]
+        exec(marshal.loads(os.pread(self._fd, length, self._base + offset)), module.__dict__)
+
+    def _retire(self) -> None:
+        self._index = {}
+        try:
+            os.unlink(self._path)
+        except OSError:
+            return
+
+
+def install() -> None:
+    """Let this process import knarr from the bundle; make the bundle first where it is missing."""
+    path = _bundle_path()
+    bundle = _open(path)
+    if bundle is None and not sys.dont_write_bytecode and _write(path):
+        bundle = _open(path)
+    if bundle is not None:
+        sys.meta_path.insert(0, bundle)  # type: ignore[arg-type]  # the protocol wants a class of importlib.abc
+
+
+def _bundle_path() -> str:
+    cache = f"{_PACKAGE}/__pycache__"
+    if sys.pycache_prefix:
+        cache = sys.pycache_prefix + _PACKAGE
+    return f"{cache}/knarr.{sys.implementation.cache_tag}.bundle"
+
+
+def _open(path: str) -> Bundle | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        head = os.pread(fd, 1 << 16, 0)
+        base = 8 + int.from_bytes(head[:8], "little")
+        if len(head) < base:
+            head += os.pread(fd, base - len(head), len(head))
+        made_by, code_bytes, index = marshal.loads(head[8:base])
+        # It is not synced when it is written: after a power cut a part may be missing.
+        if made_by == sys.version and os.fstat(fd).st_size == base + code_bytes:
+            return Bundle(path, fd, index, base)
+    except (EOFError, ValueError, TypeError):
+        pass  # torn or of another time: made anew
+    os.close(fd)
+    return None
+
+
+def _write(path: str) -> bool:
+    """Compile every module of the package into a bundle, written beside and renamed. False where that cannot be."""
+    directory = os.path.dirname(path)
+    if not os.access(directory if os.path.isdir(directory) else os.path.dirname(directory), os.W_OK):
+        return False
+    index: Index = {}
+    code: list[bytes] = []
+    offset = 0
+    for source in _sources(_PACKAGE):
+        name = "knarr." + os.path.relpath(source, _PACKAGE)[:-3].replace("/", ".")
+        package = name.endswith(".__init__")
+        try:
+            # Before it is read: a source that changes meanwhile has another time when it is asked for.
+            now = os.stat(source)
+            with open(source, "rb") as file:
+                compiled = marshal.dumps(compile(file.read(), source, "exec", dont_inherit=True, optimize=2))
+        except (OSError, SyntaxError, ValueError):
+            continue  # Python's own importer will say it
+        index[name.removesuffix(".__init__")] = (
+            source, package, now.st_mtime_ns, now.st_size, offset, len(compiled),
+        )  # fmt: skip
+        code.append(compiled)
+        offset += len(compiled)
+    head = marshal.dumps((sys.version, offset, index))
+    beside = f"{path}.{os.getpid()}~"
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with open(beside, "wb") as file:
+            file.writelines((len(head).to_bytes(8, "little"), head, *code))
+        os.rename(beside, path)
+    except OSError:
+        return False
+    return True
+
+
+def _sources(directory: str) -> list[str]:
+    found = []
+    for entry in os.scandir(directory):
+        if entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__":
+            found += _sources(entry.path)
+        elif entry.name.endswith(".py"):
+            found.append(entry.path)
+    return found
