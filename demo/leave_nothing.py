@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -24,6 +25,9 @@ def main(state: Path) -> int:
         from knarr.network.make import remove
 
         remove(default_paths(0, os.environ))
+        for parent in Path("/sys/fs/cgroup").glob("**/knarr"):
+            with suppress(OSError):  # in use by other containers
+                parent.rmdir()
     shutil.rmtree(state, ignore_errors=True)
     left = [str(state)] if state.exists() else []
     left += [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if str(state) in line]
