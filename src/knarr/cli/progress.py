@@ -69,7 +69,7 @@ class Lines(Quiet):
 
 
 class OnTerminal(Progress):
-    """A bar per layer, redrawn by `rich`'s own thread. Bars of layers that are here already are not drawn."""
+    """A bar per layer, redrawn by `rich`'s own thread."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
@@ -96,9 +96,7 @@ class OnTerminal(Progress):
         self._tasks[digest] = self._bars.add_task("Waiting", total=size or None, layer=short(digest))
 
     def exists(self, digest: str) -> None:
-        task = self._tasks[digest]
-        total = next(t.total for t in self._bars.tasks if t.id == task)
-        self._bars.update(task, description="Already exists", completed=total or 0)
+        self._print(f"{short(digest)}: Already exists")
 
     def advanced(self, digest: str, fetched: int) -> None:
         if not self._drawn:

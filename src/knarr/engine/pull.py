@@ -9,7 +9,9 @@ Off the start-up path: import it when there is something to pull.
 from __future__ import annotations
 
 import os
+import queue
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from knarr.errors import DataError, KnarrError, NotFound, RemoteError
@@ -18,7 +20,7 @@ from knarr.oci.digest import Digest
 from knarr.oci.image import Index, Manifest, Platform
 from knarr.oci.manifest import CONFIG_MAX, check_image, read_config, read_manifest
 from knarr.record import Record
-from knarr.registry.client import Client, Fetched, verify
+from knarr.registry.client import Client, Fetched
 from knarr.registry.credentials import Credentials
 from knarr.registry.failures import Cancelled, Transient
 from knarr.registry.registries import load
@@ -35,13 +37,17 @@ if TYPE_CHECKING:
 
 ALWAYS, MISSING, NEVER = "always", "missing", "never"
 _WORKERS = 4
+_PATIENCE_S = (
+    5.0  # for threads that clean up after an interrupt; what they leave is swept by the next command
+)
 _NESTING_MAX = 4  # an index may name an index (image-index.md)
 
 
 class Progress:
     """What a pull tells while it runs; this one listens to nothing. Called from several threads.
 
-    `digest` is the layer's blob. The order for one layer: `waiting`, then `exists`, or `advanced`… and `complete`.
+    `digest` is the layer's blob. First each layer, in the image's order, is `exists` or `waiting`; those that wait are
+    then `advanced` a number of times, and `complete`.
     """
 
     def started(self, reference: Reference) -> None:
@@ -51,7 +57,7 @@ class Progress:
         """Something the user should know goes on regardless."""
 
     def waiting(self, digest: str, size: int) -> None:
-        """A layer of `size` bytes belongs to the image. In the image's order, before anything is fetched."""
+        """A layer of `size` bytes is going to be fetched."""
 
     def exists(self, digest: str) -> None:
         """The layer is here already."""
@@ -230,13 +236,12 @@ def fetch_layers(store: Store, client: Client, source: Source, found: Found, pro
         layer.digest: _Job(layer, Digest(diff_id))
         for layer, diff_id in zip(found.manifest.layers, found.config.rootfs.diff_ids, strict=True)
     }
-    for job in jobs.values():
-        progress.waiting(job.descriptor.digest, job.descriptor.size)
     missing = []
     for job in jobs.values():
         if store.has_layer(job.diff_id):
             progress.exists(job.descriptor.digest)
         else:
+            progress.waiting(job.descriptor.digest, job.descriptor.size)
             missing.append(job)
     missing.sort(key=lambda job: job.descriptor.size)
     _Crew(store, client, source, progress, missing).work()
@@ -251,50 +256,65 @@ class _Crew:
         self._store, self._client, self._source, self._progress = store, client, source, progress
         self._pile = pile
         self._failures: list[BaseException] = []
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def work(self) -> None:
-        threads = [threading.Thread(target=self._take) for _ in range(min(_WORKERS, len(self._pile)))]
-        for thread in threads:
-            thread.start()
+        at_work = 0
+        # Not by join: up to Python 3.12 a Ctrl-C in it marks a thread that runs as ended
         try:
-            for thread in threads:
-                thread.join()
-        except (
-            BaseException
-        ):  # Ctrl-C: every reader wakes, every unpacking cleans up, then it goes on its way
+            for _ in range(min(_WORKERS, len(self._pile))):
+                at_work += 1
+                threading.Thread(target=self._take, daemon=True).start()
+            while at_work:
+                self._done.get()
+                at_work -= 1
+        except BaseException:  # Ctrl-C: readers wake, unpackings clean up, then it goes on its way
             self._client.cancel()
-            for thread in threads:
-                thread.join()
+            self._await(at_work)
             raise
         causes = [f for f in self._failures if not isinstance(f, Cancelled)]
         if self._failures:
             raise (causes or self._failures)[0]
 
+    def _next(self) -> _Job | None:
+        try:
+            return self._pile.pop()
+        except IndexError:
+            return None
+
+    def _await(self, at_work: int) -> None:
+        until = time.monotonic() + _PATIENCE_S
+        try:
+            for _ in range(at_work):
+                self._done.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            pass
+
     def _take(self) -> None:
-        while True:
-            try:
-                job = self._pile.pop()
-            except IndexError:
-                return
-            try:
+        try:
+            while job := self._next():
                 self._fetch(job)
-            except BaseException as e:  # noqa: BLE001  # raised again by the thread that waits
-                self._failures.append(e)
-                self._client.cancel()
-                return
+        except BaseException as e:  # noqa: BLE001  # raised again by the thread that waits
+            self._failures.append(e)
+            self._client.cancel()
+        finally:
+            self._done.put(None)
 
     def _fetch(self, job: _Job) -> None:
         digest = job.descriptor.digest
-        reader = self._source.blob(job.descriptor)
-        advanced = self._progress.advanced
+        taken = 0
 
-        def read(size: int) -> bytes:
-            chunk = reader.read(size)
-            advanced(digest, reader.offset)
-            return chunk
+        def took(count: int) -> None:
+            nonlocal taken
+            if self._client.transport.cancelled.is_set():
+                raise Cancelled
+            taken += count
+            self._progress.advanced(digest, taken)
 
+        here = self._store.partial(digest, progress=took)
+        reader = self._source.blob(job.descriptor, offset=here)
         try:
-            self._store.ingest_layer(job.descriptor, job.diff_id, read)
+            self._store.ingest_layer(job.descriptor, job.diff_id, reader.read, progress=took)
         finally:
             reader.close()
         self._progress.complete(digest)
@@ -305,6 +325,7 @@ def commit(store: Store, found: Found) -> Image:
     for document in found.documents:
         store.put_blob(document.digest, document.body)
     config = Digest(found.manifest.config.digest)
-    verify(found.config_body, config, found.reference.familiar)
     store.put_blob(config, found.config_body)
-    return store.commit_image(str(found.reference), found.digest, found.documents[-1].digest, config)
+    # Of a reference with both, the digest is what was asked for: nobody asked the registry what the tag means
+    name = found.reference._replace(tag="") if found.reference.digest else found.reference
+    return store.commit_image(str(name), found.digest, found.documents[-1].digest, config)

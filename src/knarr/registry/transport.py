@@ -6,15 +6,18 @@ the host it was meant for, and a redirect never leads from HTTPS to HTTP.
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
+from weakref import WeakSet
 
 import urllib3
 from urllib3 import exceptions as trouble
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from knarr import __version__
 from knarr.errors import DataError, HostError, RemoteError
@@ -62,7 +65,8 @@ class Transport:
         self._env = env
         self._lock = threading.Lock()
         self._pools: dict[tuple[str, str, Trust], urllib3.PoolManager] = {}
-        self._live: set[BaseHTTPResponse] = set()
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._connections = _connections(self._adopt)
         self._answered: set[str] = set()
 
     def open(
@@ -102,12 +106,9 @@ class Transport:
         """Wakes every thread that reads or waits; they end with `Cancelled`."""
         self.cancelled.set()
         with self._lock:
-            live = list(self._live)
-        for response in live:
-            try:
-                response.shutdown()
-            except (ValueError, RuntimeError, OSError):
-                pass  # it ended by itself in this moment
+            live = list(self._sockets)
+        for each in live:
+            _shut(each)
 
     def close(self) -> None:
         """Closes idle connections."""
@@ -130,13 +131,11 @@ class Transport:
             return Transient(found.message, hint=found.hint)
         return found
 
-    def track(self, response: BaseHTTPResponse) -> None:
+    def _adopt(self, connected: socket.socket) -> None:
         with self._lock:
-            self._live.add(response)
-
-    def forget(self, response: BaseHTTPResponse) -> None:
-        with self._lock:
-            self._live.discard(response)
+            self._sockets.add(connected)
+        if self.cancelled.is_set():
+            _shut(connected)
 
     def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], trust: Trust, body: bytes | None
@@ -171,7 +170,9 @@ class Transport:
             urllib3.disable_warnings(trouble.InsecureRequestWarning)  # the administrator said so
         proxy = proxies.proxy_for(scheme, host, self._env)
         if not proxy:
-            return urllib3.PoolManager(num_pools=2, maxsize=8, ssl_context=context)
+            made = urllib3.PoolManager(num_pools=2, maxsize=8, ssl_context=context)
+            made.pool_classes_by_scheme = self._connections
+            return made
         parts = urlsplit(proxy)
         if parts.scheme not in ("http", "https"):
             raise HostError(
@@ -181,7 +182,9 @@ class Transport:
         if parts.username:
             login = urllib3.make_headers(proxy_basic_auth=f"{parts.username}:{parts.password or ''}")
         address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        return urllib3.ProxyManager(address, maxsize=8, ssl_context=context, proxy_headers=login)
+        made = urllib3.ProxyManager(address, maxsize=8, ssl_context=context, proxy_headers=login)
+        made.pool_classes_by_scheme = self._connections
+        return made
 
 
 class Answer:
@@ -197,7 +200,6 @@ class Answer:
         self._mark = self._started
         self._since_mark = 0
         self._said: bytes | None = None
-        transport.track(response)
 
     def read1(self, size: int) -> bytes:
         """Up to `size` bytes as they come; `b""` at the end. Raises as `Transport.open`, and `Transient` on a stall."""
@@ -277,12 +279,41 @@ class Answer:
 
     def release(self) -> None:
         """Gives the connection back for the next request; only after the body was read."""
-        self._transport.forget(self._response)
         self._response.release_conn()
 
     def close(self) -> None:
-        self._transport.forget(self._response)
         self._response.close()
+
+
+def _connections(adopt: Callable[[socket.socket], None]) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    """urllib3's pools, whose connections tell `adopt` their sockets: a thread that waits for an answer can be woken."""
+
+    class Plain(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            if self.sock is not None:
+                adopt(self.sock)
+
+    class Secure(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            if self.sock is not None:
+                adopt(self.sock)
+
+    class PlainPool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
+
+
+def _shut(connected: socket.socket) -> None:
+    try:
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not TLS's own: its reader is in another thread
+    except OSError:
+        pass  # it ended by itself in this moment
 
 
 def drain(response: BaseHTTPResponse) -> None:
