@@ -1,15 +1,16 @@
 """The command's own imports from one file: knarr's modules, compiled, in `__pycache__/knarr.TAG.bundle`.
 
-A command imports some ninety small modules. Finding, opening and checking ninety `.pyc` files is the largest part of what
-knarr itself adds to the interpreter's start; from here it is one `pread` and one `stat` each.
+A command imports some ninety small modules. Finding, opening and checking ninety `.pyc` files is the largest part of
+what knarr itself adds to the interpreter's start; from here it is one `pread` and one `stat` each.
 
     8 bytes     length of the index, little-endian
-    index       marshal: (Python's version, bytes of code, {module: (source, is package, mtime ns, size, offset, length)})
+    index       marshal: (Python's version, bytes of code, {module: entry})
+                entry: source, is package, mtime ns, size, offset, length
     code        marshal of each module's code, without docstrings, at its offset
 
-It can never be wrong in a way that a `.pyc` cannot: a module is taken from here only if its source has the time and size it was
-compiled from; else the bundle is deleted, Python's own importer does the work, and the next command makes a new one. Where the
-directory cannot be written, or bytecode is not wanted, there is none. The library (`import knarr`) does not use it.
+It can never be wrong in a way that a `.pyc` cannot: a module is taken from here only if its source has the time and
+size it was compiled from; else the bundle is deleted, Python's own importer does the work, and the next command makes a new
+one. Where the directory cannot be written, or bytecode is not wanted, there is none. `import knarr` does not use it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     Index = dict[str, tuple[str, bool, int, int, int, int]]
 
+_INDEX_MAX = 1 << 20
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -65,7 +67,8 @@ class Bundle:
 
     def exec_module(self, module: ModuleType) -> None:
         offset, length = self._index[module.__name__][4:]
-        exec(marshal.loads(os.pread(self._fd, length, self._base + offset)), module.__dict__)
+        # What importing means: this is Python's own import system, reading what it compiled itself.
+        exec(marshal.loads(os.pread(self._fd, length, self._base + offset)), module.__dict__)  # noqa: S102
 
     def _retire(self) -> None:
         self._index = {}
@@ -82,7 +85,7 @@ def install() -> None:
     if bundle is None and not sys.dont_write_bytecode and _write(path):
         bundle = _open(path)
     if bundle is not None:
-        sys.meta_path.insert(0, bundle)  # type: ignore[arg-type]  # the protocol wants a class of importlib.abc
+        sys.meta_path.insert(0, bundle)
 
 
 def _bundle_path() -> str:
@@ -100,6 +103,8 @@ def _open(path: str) -> Bundle | None:
     try:
         head = os.pread(fd, 1 << 16, 0)
         base = 8 + int.from_bytes(head[:8], "little")
+        if base > _INDEX_MAX:
+            raise ValueError(base)
         if len(head) < base:
             head += os.pread(fd, base - len(head), len(head))
         made_by, code_bytes, index = marshal.loads(head[8:base])
