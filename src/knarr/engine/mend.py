@@ -70,6 +70,11 @@ def mend_all(engine: Engine) -> None:
         if not os.path.exists(f"{directory.root}/config.json") and not directory.alive():
             _sweep(engine, directory.root, container_id)
     _sweep_half_made(engine)
+    if os.path.isdir(f"{engine.paths.run}/networks"):
+        from knarr.network.mend import mend as mend_network
+
+        # Last: what a tear-down plan gives back later could be another's by then.
+        mend_network(engine.paths, lambda container_id: ContainerDir(engine.paths, container_id).alive())
 
 
 def _sweep_half_made(engine: Engine) -> None:

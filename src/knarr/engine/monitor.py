@@ -31,6 +31,15 @@ class MonitorRequest(Record):
     primary: bool = False
 
 
+class Launched(Record):
+    """A monitor on its way: its reports come over `status`."""
+
+    steps: Sequence[Step]
+    monitor_pid: int
+    status: _socket.socket
+    connection: int
+
+
 class Started(Record):
     """`connection` is the foreground's attach connection, -1 without one."""
 
@@ -39,58 +48,72 @@ class Started(Record):
     monitor_pid: int
 
 
-def start(
-    request: MonitorRequest,
-    *,
-    on_pause: Callable[[str, int], None] | None = None,
-    meanwhile: Callable[[], None] | None = None,
-    on_warning: Callable[[str], None] = lambda text: None,
-) -> Started:
-    """Start a monitor and wait until the workload has been executed.
+def start(request: MonitorRequest, *, on_warning: Callable[[str], None] = lambda text: None) -> Started:
+    """Launch a monitor and wait until the workload has been executed. Raises the failed step's error."""
+    return await_start(launch(request), on_warning=on_warning)
 
-    `on_pause` does the engine's part of a `pause` step, given its label and the container's pid; `meanwhile` runs
-    once while the kernel is busy. Raises the failed step's error, after the monitor has torn everything down.
-    """
+
+def launch(request: MonitorRequest) -> Launched:
+    """Start a monitor. It has everything it was given from here on; the listening socket is closed on our side."""
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-    connection = -1
     plan = native.plan_fd(request.steps)
     words = [f"plan={plan}", f"status={far.fileno()}"]
+    ours = [plan]
     fds = [plan, far.fileno(), *request.hold]
-    teardown = -1
-    if request.teardown:
-        teardown = os.open(request.teardown, os.O_RDONLY | os.O_CLOEXEC)
-        words.append(f"teardown={teardown}")
-        fds.append(teardown)
+    connection = -1
     primary = None
-    if request.primary:
-        ours, primary = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-        words.append(f"primary={primary.fileno()}")
-        fds.append(primary.fileno())
-        connection = ours.detach()
-    if request.listen >= 0:
-        words.append(f"listen={request.listen}")
-        fds.append(request.listen)
-    if request.hold:
-        words.append("hold=" + ",".join(map(str, request.hold)))
-    monitor_pid = native.spawn((native.program(), "monitor", *words, *request.words), {fd: fd for fd in fds})
-    os.close(plan)
-    if teardown >= 0:
-        os.close(teardown)
-    far.close()
-    if primary is not None:
-        primary.close()
-    if meanwhile is not None:
-        meanwhile()
     try:
-        pid = _listen(near, request.steps, on_pause, on_warning)
+        if request.teardown:
+            ours.append(os.open(request.teardown, os.O_RDONLY | os.O_CLOEXEC))
+            words.append(f"teardown={ours[-1]}")
+        if request.listen >= 0:
+            words.append(f"listen={request.listen}")
+            ours.append(request.listen)
+        if request.primary:
+            front, primary = _socket.socketpair(
+                _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+            )
+            words.append(f"primary={primary.fileno()}")
+            fds.append(primary.fileno())
+            connection = front.detach()
+        if request.hold:
+            words.append("hold=" + ",".join(map(str, request.hold)))
+        argv = (native.program(), "monitor", *words, *request.words)
+        monitor_pid = native.spawn(argv, {fd: fd for fd in (*fds, *ours)})
     except BaseException:
+        near.close()
         if connection >= 0:
             os.close(connection)
-        near.close()
-        _reap(monitor_pid)
         raise
-    near.close()
-    return Started(pid, connection, monitor_pid)
+    finally:
+        for fd in ours:
+            os.close(fd)
+        far.close()
+        if primary is not None:
+            primary.close()
+    return Launched(request.steps, monitor_pid, near, connection)
+
+
+def await_start(
+    launched: Launched,
+    *,
+    on_pause: Callable[[str, int], None] | None = None,
+    on_warning: Callable[[str], None] = lambda text: None,
+) -> Started:
+    """Hear how the start goes. `on_pause` does the engine's part of a `pause` step, given its label and the pid.
+
+    Raises the failed step's error, after the monitor has torn everything down.
+    """
+    try:
+        pid = _listen(launched.status, launched.steps, on_pause, on_warning)
+    except BaseException:
+        if launched.connection >= 0:
+            os.close(launched.connection)
+        launched.status.close()
+        _reap(launched.monitor_pid)
+        raise
+    launched.status.close()
+    return Started(pid, launched.connection, launched.monitor_pid)
 
 
 def _listen(

@@ -6,7 +6,7 @@ from knarr.engine.process import container_process
 from knarr.engine.security import guarded_paths, seccomp_profile
 from knarr.engine.spec_mounts import mounts
 from knarr.engine.spec_resources import resources
-from knarr.oci.spec import OCI_VERSION, Linux, Root, Spec
+from knarr.oci.spec import OCI_VERSION, Linux, Namespace, Root, Spec
 from knarr.plan import defaults
 from knarr.record import Record
 
@@ -59,14 +59,7 @@ def build_spec(config: ContainerConfig, facts: HostFacts, around: Surroundings) 
         hostname=around.hostname if around.uts == "new" else "",
         domainname=options.domainname if around.uts == "new" else "",
         linux=Linux(
-            namespaces=defaults.namespaces(
-                user=userns,
-                network=around.network,
-                ipc=around.ipc,
-                pid=around.pid,
-                uts=around.uts,
-                cgroup=around.cgroup,
-            ),
+            namespaces=_namespaces(around),
             uid_mappings=around.uid_maps,
             gid_mappings=around.gid_maps,
             devices=devices,
@@ -79,6 +72,18 @@ def build_spec(config: ContainerConfig, facts: HostFacts, around: Surroundings) 
         ),
         annotations=options.annotations,
     )
+
+
+def _namespaces(around: Surroundings) -> tuple[Namespace, ...]:
+    listed = defaults.namespaces(
+        user=bool(around.uid_maps),
+        network=around.network,
+        ipc=around.ipc,
+        pid=around.pid,
+        uts=around.uts,
+        cgroup=around.cgroup,
+    )
+    return (Namespace("user", around.userns_path), *listed) if around.userns_path else listed
 
 
 def _all_mounts(

@@ -86,9 +86,12 @@ def start(
 ) -> Started:
     """Start a container whose lock the caller holds. Raises the failed step's error; nothing is left then."""
     os.makedirs(directory.run, 0o700, exist_ok=True)
-    prepared: Prepared | None = None
     try:
         prepared = surroundings(engine, directory, config)
+    except BaseException:
+        mend(engine, directory, lock)
+        raise
+    try:
         spec = build_spec(config, engine.facts, prepared.around)
         place = cgroup.placement(
             engine.facts,
@@ -102,20 +105,16 @@ def start(
             warn(text)
         _write_down(engine, directory, config, prepared, spec, place)
         request = _monitor_request(directory, config, prepared, plan, place, lock, foreground)
-        started = monitor.start(
-            request,
-            on_pause=pause_handler(prepared),
-            meanwhile=lambda: _meanwhile(engine, directory, config),
-            on_warning=warn,
-        )
+        launched = monitor.launch(request)
     except BaseException:
-        # The monitor tears down what it was given; before there was one, it is ours to give back.
-        if prepared is not None:
-            attach.release(prepared.attachment)
+        attach.release(prepared.attachment)
         mend(engine, directory, lock)
         raise
+    # From here on the monitor tears down what was taken, whether the container starts or not.
     for fd in prepared.attachment.hold_fds:
         os.close(fd)
+    _meanwhile(engine, directory, config)
+    started = monitor.await_start(launched, on_pause=pause_handler(prepared), on_warning=warn)
     words: tuple[str, ...] = ()
     if foreground is not None:
         words = monitor.front_words(
@@ -222,7 +221,7 @@ def _monitor_request(
     ]
     if place.oom_file:
         words.append(f"oom={place.oom_file}")
-    if prepared.around.uid_maps:
+    if prepared.around.uid_maps or prepared.around.userns_path:
         words.append("userns=1")
     if foreground is not None and foreground.stays:
         words.append("stays=1")

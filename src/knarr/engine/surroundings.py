@@ -41,6 +41,10 @@ def surroundings(engine: Engine, directory: ContainerDir, config: ContainerConfi
     warnings: list[str] = []
     uid_maps, gid_maps = id_maps(options.security.userns, engine.facts, warnings)
     joined = _joined(engine, options.network.mode)
+    userns_path = ""
+    if uid_maps and joined is not None:
+        # Another's network can only be entered with rights in the user namespace that owns it.
+        userns_path, uid_maps, gid_maps = _namespace_file(joined, "user"), (), ()
     hostname = _hostname(config, joined, options.network.mode, options.uts)
     account = identity_in(config.layers, options.user or config.image_config.user, options.security.group_add)
     volumes = _volumes(engine, config)
@@ -82,6 +86,7 @@ def surroundings(engine: Engine, directory: ContainerDir, config: ContainerConfi
         shm_path="/dev/shm" if ipc == "host" else "",
         uid_maps=uid_maps,
         gid_maps=gid_maps,
+        userns_path=userns_path,
         cgroups_path=f"{options.cgroup_parent.rstrip('/')}/{directory.id}" if options.cgroup_parent else "",
     )
     record = RunRecord(

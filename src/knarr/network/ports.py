@@ -78,7 +78,7 @@ def parse_port(text: str) -> list[PortRequest]:
     if not container:
         raise wrong("no container port")
     first, last = _range(container, "container", wrong)
-    if not host:
+    if host in ("", "0"):
         return [PortRequest(ip, 0, 0, port, protocol) for port in range(first, last + 1)]
     host_first, host_last = _range(host, "host", wrong)
     if first == last:

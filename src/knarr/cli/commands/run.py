@@ -10,6 +10,10 @@ from knarr.cli.options import Command, Option, Parsed
 from knarr.engine.engine import Engine
 from knarr.errors import KnarrError, UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from knarr.engine.container_dir import ContainerDir
+
 _RUN_OPTIONS = (
     Option("detach", "Run in the background and print the container's id", "flag", "d"),
     Option("detach-keys", "Keys that leave the container running", default="ctrl-p,ctrl-q"),
@@ -66,12 +70,10 @@ def _run(parsed: Parsed) -> int:
         foreground = Foreground(os.isatty(0), parsed.flag("sig-proxy"), keys)
     try:
         started = start(engine, directory, config, lock, foreground=foreground, warn=warn)
-    except KnarrError:
-        if options.auto_remove:
-            from knarr.engine.remove import remove
-
-            os.close(lock)
-            remove(engine, directory, volumes=True)
+    except BaseException:
+        # It never ran: the state of before, not a container that cannot be started (docker leaves one).
+        os.close(lock)
+        _remove_again(engine, directory)
         raise
     if foreground is None:
         print(config.id)
@@ -81,6 +83,15 @@ def _run(parsed: Parsed) -> int:
 
     become_front(started.connection, started.front_words)
     return 125
+
+
+def _remove_again(engine: Engine, directory: ContainerDir) -> None:
+    from knarr.engine.remove import remove
+
+    try:
+        remove(engine, directory, force=True, volumes=True)
+    except KnarrError:
+        return  # with --rm the monitor has done it; anything else must not hide why the start failed
 
 
 COMMAND = Command(
