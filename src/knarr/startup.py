@@ -56,7 +56,8 @@ class Bundle:
         if now is None or now.st_mtime_ns != mtime_ns or now.st_size != size:
             self._retire()
             return None
-        spec = ModuleSpec(name, self, origin=source, is_package=package)
+        # It has what importlib asks of a loader, without the base class, whose module costs what this file saves.
+        spec = ModuleSpec(name, self, origin=source, is_package=package)  # type: ignore[arg-type]
         spec.has_location = True
         if package:
             spec.submodule_search_locations = [os.path.dirname(source)]
