@@ -1,6 +1,7 @@
 """`store.db`: what several processes must agree on while they change the store. SQLite in WAL, off the start-up path.
 
-    layers  diff id, unpacked bytes, and the boot it was unpacked in while it is not yet synced to disk ("" after)
+    layers  diff id, bytes of its files, bytes of its archive (0: not known), and the boot it was unpacked in while it
+            is not yet synced to disk ("" after)
     blobs   a compressed layer's digest and the diff id it unpacks to
     uses    which image needs which layer or blob
     pins    what a living session (knarr.store.session) relies on and no image names yet
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 _SCHEMA = 1
 _TABLES = """
-CREATE TABLE layers (diff_id TEXT PRIMARY KEY, size INTEGER NOT NULL, boot TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE layers (diff_id TEXT PRIMARY KEY, size INTEGER NOT NULL, archive INTEGER NOT NULL,
+  boot TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, diff_id TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE uses (image TEXT, digest TEXT, PRIMARY KEY (image, digest)) WITHOUT ROWID;
 CREATE TABLE pins (session TEXT, digest TEXT, PRIMARY KEY (session, digest)) WITHOUT ROWID;

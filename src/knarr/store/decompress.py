@@ -57,13 +57,18 @@ class Decompressed:
 
     def read(self, size: int = CHUNK) -> bytes:
         """The next bytes."""
-        if self.compression is None:
-            self._recognise()
+        self.recognise()
         chunk = self._plain(size) if self._make is None else self._inflate(size)
         self._left -= len(chunk)
         if self._left < 0:
             raise DataError(f"{self._what}: unpacks to more than {self._ceiling} bytes")
         return chunk
+
+    def recognise(self) -> str:
+        """Which compression it is, "" for none; reads no more than its first bytes."""
+        if self.compression is None:
+            self._recognise()
+        return self.compression or ""
 
     def _plain(self, size: int) -> bytes:
         if self._pending:

@@ -96,16 +96,18 @@ class Incoming:
 
 
 class Hashed:
-    """The uncompressed bytes on their way to the tar reader."""
+    """The uncompressed bytes on their way to the tar reader. `count` of them came."""
 
     def __init__(self, read: Callable[[int], bytes], diff_id: Digest) -> None:
         self._read = read
         self._diff_id = diff_id
         self._hash = hashlib.new(diff_id.algorithm)
+        self.count = 0
 
     def read(self, size: int) -> bytes:
         chunk = self._read(size)
         self._hash.update(chunk)
+        self.count += len(chunk)
         return chunk
 
     def verify(self, what: str) -> None:
@@ -135,7 +137,7 @@ def unpack_layer(
         os.close(fd)
     incoming.verify()
     plain.verify(what)
-    return result
+    return result._replace(archive_bytes=plain.count)
 
 
 def check_layer(incoming: Incoming, diff_id: Digest, what: str, *, ceiling: int) -> None:

@@ -62,11 +62,20 @@ class TarReader:
     """Iterates over the entries of the archive that `read(n)` (up to n bytes, b"" at the end) delivers.
 
     `strict_end`: an archive that stops without its two zero blocks is refused. Layers are read without: their
-    digest says whether they are whole, and some builders leave the end out. Raises `DataError`.
+    digest says whether they are whole, and some builders leave the end out. `leap(n)`, where the stream can do so,
+    moves it n bytes on. Raises `DataError`.
     """
 
-    def __init__(self, read: Callable[[int], bytes], *, strict_end: bool = True) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        *,
+        strict_end: bool = True,
+        leap: Callable[[int], object] | None = None,
+    ) -> None:
         self._read = read
+        self._leap = leap
+        self._passed = 0  # bytes of the stream before the buffer
         self._strict_end = strict_end
         self._buffer = b""
         self._at = 0
@@ -112,6 +121,11 @@ class TarReader:
                 offset += len(piece)
                 left -= len(piece)
                 chunk = chunk[len(piece) :]  # what is left of it
+
+    @property
+    def position(self) -> int:
+        """How far into the stream we are: after an entry, where its stored bytes begin."""
+        return self._passed + self._at
 
     def contents(self, limit: int, what: str) -> bytes:
         """All data of the current entry, when it is a small one. Raises `DataError` above `limit` bytes."""
@@ -242,6 +256,11 @@ class TarReader:
         self._data = self._padding = 0
         while left:
             if self._at == len(self._buffer):
+                if self._leap is not None:
+                    self._passed += len(self._buffer) + left
+                    self._buffer, self._at = b"", 0
+                    self._leap(left)
+                    return
                 self._fill()
             step = min(left, len(self._buffer) - self._at)
             self._at += step
@@ -260,8 +279,7 @@ class TarReader:
             self._at = stop
             return block
         if self._at == len(self._buffer):
-            self._buffer, self._at = self._read(_CHUNK), 0
-            if not self._buffer:
+            if not self._refill():
                 return b""
         return self._take(BLOCK)
 
@@ -280,9 +298,13 @@ class TarReader:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _fill(self) -> None:
-        self._buffer, self._at = self._read(_CHUNK), 0
-        if not self._buffer:
+        if not self._refill():
             raise DataError("tar: the archive is cut off in the middle of an entry")
+
+    def _refill(self) -> bool:
+        self._passed += len(self._buffer)
+        self._buffer, self._at = self._read(_CHUNK), 0
+        return bool(self._buffer)
 
 
 def _shown(name: bytes) -> str:

@@ -53,6 +53,7 @@ class Unpacked(Record):
     devices_skipped: int
     owners_lost: int
     xattrs_lost: int
+    archive_bytes: int = 0  # of the uncompressed archive, headers and all
 
 
 def unpack(reader: TarReader, root: int, *, userxattr: bool, max_entries: int = MAX_ENTRIES) -> Unpacked:

@@ -13,10 +13,11 @@ import threading
 from knarr.errors import DataError, KnarrError, NotFound
 from knarr.oci import json
 from knarr.oci.digest import Digest
-from knarr.oci.image import Manifest
+from knarr.oci.image import OCI_LAYER, Descriptor, Manifest
 from knarr.oci.manifest import check_image, read_config, read_manifest
 from knarr.oci.reference import parse
 from knarr.store.database import Database, boot_id
+from knarr.store.decompress import Decompressed
 from knarr.store.images import Image, image_ids, load_image, read_image_file
 from knarr.store.ingest import Incoming, Limits, check_layer, disk_trouble, unpack_layer
 from knarr.store.refs import read_ref, write_ref
@@ -28,7 +29,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from knarr.oci.image import Descriptor
     from knarr.oci.reference import Reference
 
 _CLOSED = 0o700  # no other user of the machine may reach a setuid program of an image
@@ -91,6 +91,13 @@ class Writer:
     def blobs_of(self, diff_id: str) -> list[str]:
         """Digests of blobs known to unpack to a layer."""
         return [str(d) for (d,) in self.db.execute("SELECT digest FROM blobs WHERE diff_id = ?", diff_id)]
+
+    def describe(self, digest: str) -> Descriptor:
+        """A descriptor of a layer's blob that is here."""
+        with open(self.blob_path(digest), "rb", buffering=0) as file:
+            compression = Decompressed(file.read, digest, ceiling=0).recognise()
+            size = os.fstat(file.fileno()).st_size
+        return Descriptor(f"{OCI_LAYER}+{compression}" if compression else OCI_LAYER, digest, size)
 
     def _pin(self, *digests: str) -> None:
         with self.db.changing():
@@ -209,7 +216,7 @@ class Writer:
                 )
             with self.db.changing():
                 if made:
-                    self.db.insert("layers", [(diff, result.size_bytes, boot_id())])
+                    self.db.insert("layers", [(diff, result.size_bytes, result.archive_bytes, boot_id())])
                 self.db.insert("blobs", [(digest, diff)])
             if keep_blob:
                 os.makedirs(os.path.dirname(self.blob_path(digest)), _CLOSED, exist_ok=True)
@@ -318,10 +325,14 @@ class Writer:
             raise KnarrError(f"{what}: was removed by another command while it was stored")
         return image
 
+    def archive_bytes(self, diff_id: str) -> int:
+        """How long the layer's uncompressed archive is, 0 when that is not known."""
+        rows = self.db.execute("SELECT archive FROM layers WHERE diff_id = ?", diff_id)
+        return int(str(rows[0][0])) if rows else 0
+
     def _layer_size(self, diff_id: str) -> int:
         rows = self.db.execute("SELECT size FROM layers WHERE diff_id = ?", diff_id)
-        size = rows[0][0] if rows else 0
-        return size if isinstance(size, int) else 0
+        return int(str(rows[0][0])) if rows else 0
 
     def _sync(self, layers: Iterable[str]) -> None:
         """Layers and blobs to disk, all at once: an fsync per file costs more than everything else together."""
@@ -385,8 +396,8 @@ class Writer:
                 pairs = zip(manifest.layers, reversed(file.layers))
                 db.insert("blobs", ((layer.digest, diff_id) for layer, diff_id in pairs))
             db.insert("uses", ((image_id, digest) for digest in needed))
-            db.insert("layers", ((diff_id, 0, "") for diff_id in file.layers))
-        db.insert("layers", ((f"sha256:{layer}", 0, "") for layer in container_layers(self.root)))
+            db.insert("layers", ((diff_id, 0, 0, "") for diff_id in file.layers))
+        db.insert("layers", ((f"sha256:{layer}", 0, 0, "") for layer in container_layers(self.root)))
 
 
 def _partial_name(digest: str) -> str:
