@@ -147,7 +147,8 @@ def _pull_one(
     before = store.find_image(str(reference))
     found = find(store, source, wanted, known=before is not None)
     _check_platform(found, wanted, strict, progress)
-    fetch_layers(store, client, source, found, progress)
+    same = before is not None and before.id == found.manifest.config.digest
+    fetch_layers(store, client, source, found, SILENT if same else progress)
     image = commit(store, found)
     progress.finished(reference, found.digest, newer=before is None or before.id != image.id)
     return image

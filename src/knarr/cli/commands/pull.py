@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from knarr.cli.as_root_of_namespace import enter
 from knarr.cli.options import Command, Option, Parsed
@@ -29,6 +30,10 @@ def _pull(parsed: Parsed) -> int:
                 config=engine.paths.config,
             )
             names.append(str(pulled.reference))
+    except KeyboardInterrupt:
+        shown.close()
+        print("knarr: pull interrupted; the next one goes on with what has come", file=sys.stderr)
+        return 130
     finally:
         shown.close()
     print("\n".join(names))
