@@ -13,6 +13,7 @@ struct monitor_options {
 	int plan, status, primary, listener, teardown; /* -1: none */
 	int input; /* enum streams_input */
 	bool tty;
+	bool stays; /* the container outlives its primary client */
 	unsigned short rows, columns;
 	const char *log, *pidfile, *exitfile, *oom;
 	enum log_driver driver;
