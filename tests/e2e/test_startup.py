@@ -47,18 +47,18 @@ def test_run_on_the_bridge(knarr: Knarr, busybox: str, bare: set[str]) -> None:
 
 
 def test_the_life_of_a_container(knarr: Knarr, busybox: str, bare: set[str]) -> None:
-    assert heavy(knarr, bare, "run", "-d", "--name", "c", "--network", "none", busybox, "sleep", "100") == []
+    assert heavy(knarr, bare, "run", "-d", "--name", "web", "--network", "none", busybox, "sleep", "100") == []
     for words in (
-        ["exec", "c", "true"],
+        ["exec", "web", "true"],
         ["ps"],
         ["ps", "-a", "--no-trunc"],
-        ["logs", "c"],
-        ["inspect", "c"],
+        ["logs", "web"],
+        ["inspect", "web"],
         ["inspect", busybox],
-        ["stop", "-t", "0", "c"],
-        ["start", "c"],
-        ["kill", "c"],
-        ["wait", "c"],
-        ["rm", "-f", "c"],
+        ["stop", "-t", "0", "web"],
+        ["start", "web"],
+        ["kill", "web"],
+        ["wait", "web"],
+        ["rm", "-f", "web"],
     ):
         assert heavy(knarr, bare, *words) == [], words
