@@ -42,6 +42,7 @@ _LAYER_TYPES = frozenset(
 )
 MANIFEST_MAX = 4 << 20  # bytes; what the distribution specification asks registries to accept
 CONFIG_MAX = 8 << 20
+LAYERS_MAX = 500  # OVL_MAX_STACK
 
 
 def read_manifest(body: bytes, media_type: str, what: str) -> Manifest | Index:
@@ -72,6 +73,8 @@ def check_image(manifest: Manifest, what: str) -> None:
     if manifest.config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
         kind = manifest.artifact_type or manifest.config.media_type
         raise DataError(f"{what} is not a container image but an artifact of type {kind[:120]!r}")
+    if len(manifest.layers) > LAYERS_MAX:
+        raise DataError(f"{what}: has {len(manifest.layers)} layers; the kernel's overlay takes {LAYERS_MAX}")
     for i, layer in enumerate(manifest.layers):
         if layer.media_type in _LAYER_TYPES:
             continue

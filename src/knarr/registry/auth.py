@@ -51,12 +51,10 @@ class Authorizer:
         transport: Transport,
         credentials: Credentials | Given,
         trust: Callable[[str], Trust],
-        insist: Callable[[Callable[[], str]], str],
     ) -> None:
         self._transport = transport
         self._credentials = credentials
         self._trust = trust
-        self._insist = insist
         self._lock = threading.Lock()
         self._held: dict[tuple[str, str], _Held] = {}
 
@@ -105,16 +103,9 @@ class Authorizer:
             f"repository:{endpoint.path}:pull" if endpoint.path else ""
         )
         service = challenge.parameters.get("service", "")
-        lasts: list[float] = []
-
-        def fetch() -> str:
-            token, life_s = self._fetch(endpoint, realm, service, scope, credential, trust)
-            lasts.append(life_s)
-            return token
-
         asked_at = time.monotonic()
-        token = self._insist(fetch)
-        return _Held(f"Bearer {_plain(token, host)}", asked_at + lasts[-1] - _EARLY_S)
+        token, life_s = self._fetch(endpoint, realm, service, scope, credential, trust)
+        return _Held(f"Bearer {_plain(token, host)}", asked_at + life_s - _EARLY_S)
 
     def _fetch(
         self, endpoint: Endpoint, realm: str, service: str, scope: str, credential: Credential, trust: Trust

@@ -77,7 +77,7 @@ class Client:
         self._certificates = tls.certificate_directories(env, config)
         self.transport = Transport(registries.trust, self._certificates, env, limits)
         self._retry = retry
-        self._authorizer = Authorizer(self.transport, credentials, registries.trust, self.insist)
+        self._authorizer = Authorizer(self.transport, credentials, registries.trust)
         self._bases: dict[str, str] = {}
         self._lock = threading.Lock()
 

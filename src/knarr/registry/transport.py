@@ -12,7 +12,7 @@ import threading
 import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from weakref import WeakSet
 
 import urllib3
@@ -96,7 +96,7 @@ class Transport:
             if host_of(url) != host_of(before) or scheme_of(url) != scheme_of(before):
                 given.pop("Authorization", None)
                 trust = self._trust(host_of(url))
-                if scheme_of(url) == "http" and scheme_of(before) == "https":
+                if scheme_of(url) == "http" and scheme_of(before) == "https" and not trust.plain:
                     raise RemoteError(
                         f"registry {first} redirects from HTTPS to plain HTTP, at {host_of(url)}"
                     )
@@ -180,7 +180,9 @@ class Transport:
             )
         login = {}
         if parts.username:
-            login = urllib3.make_headers(proxy_basic_auth=f"{parts.username}:{parts.password or ''}")
+            login = urllib3.make_headers(
+                proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            )
         address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         made = urllib3.ProxyManager(address, maxsize=8, ssl_context=context, proxy_headers=login)
         made.pool_classes_by_scheme = self._connections
@@ -196,13 +198,13 @@ class Answer:
         self.host = host  # who answered in the end
         self._transport = transport
         self._response = response
-        self._started = time.monotonic()
-        self._mark = self._started
-        self._since_mark = 0
+        self._came = 0
+        self._waited_s = 0.0
         self._said: bytes | None = None
 
     def read1(self, size: int) -> bytes:
         """Up to `size` bytes as they come; `b""` at the end. Raises as `Transport.open`, and `Transient` on a stall."""
+        asked = time.monotonic()
         try:
             chunk = self._response.read1(size, decode_content=False)
         except (trouble.HTTPError, OSError, ValueError) as e:
@@ -211,17 +213,19 @@ class Answer:
         if self._transport.cancelled.is_set():
             self.close()
             raise Cancelled
-        self._since_mark += len(chunk)
-        now = time.monotonic()
-        window = self._transport.limits.read_s
-        if now - self._mark > window:
-            if self._since_mark < window * _SPEED_MIN:
-                self.close()
-                raise Transient(
-                    f"registry {self.host} sends too slowly: {self._since_mark} bytes in {window:g} s"
-                )
-            self._mark, self._since_mark = now, 0
+        self._count(len(chunk), time.monotonic() - asked)
         return chunk
+
+    def _count(self, size: int, waited_s: float) -> None:
+        """A server that sends a byte now and then never times out. Only the waiting counts, not what we do between."""
+        self._came += size
+        self._waited_s += waited_s
+        window = self._transport.limits.read_s
+        if self._waited_s > window:
+            if self._came < window * _SPEED_MIN:
+                self.close()
+                raise Transient(f"registry {self.host} sends too slowly: {self._came} bytes in {window:g} s")
+            self._came, self._waited_s = 0, 0.0
 
     def read_all(self, limit: int, what: str) -> bytes:
         """The whole body, at most `limit` bytes. Raises `DataError` when it is larger."""

@@ -111,6 +111,8 @@ def test_artifacts_and_strange_layers_are_named() -> None:
         check_image(image(manifest(config=descriptor("application/x.chart"))), "it")
     with pytest.raises(DataError, match=r"it.layers\[0\] is encrypted"):
         check_image(image(manifest(layers=[descriptor(OCI_LAYER + "+gzip+encrypted")])), "it")
+    with pytest.raises(DataError, match="has 501 layers"):
+        check_image(image(manifest(layers=[descriptor()] * 501)), "it")
     with pytest.raises(DataError, match=r"it.layers\[0\] is of type 'text/html'"):
         check_image(image(manifest(layers=[descriptor("text/html")])), "it")
 
