@@ -92,7 +92,7 @@ static void tell_size(void)
 
 /* ---- from the monitor ---- */
 
-static char output[MESSAGE + 1];
+BUFFER output[MESSAGE + 1];
 static size_t output_size, output_done;
 
 /* A pipe that has room takes this much without making us wait (pipe(7)); a file takes everything. */
@@ -187,8 +187,8 @@ _Noreturn static void detach(void)
 	_exit(0);
 }
 
-static char typed[PAYLOAD];
-static char sending[MESSAGE + sizeof keys];
+BUFFER typed[PAYLOAD];
+BUFFER sending[MESSAGE + sizeof keys];
 
 /* Copies what was typed without the detach keys; the beginning of them is held back until it is clear what follows. */
 static size_t without_keys(const char *bytes, size_t size, bool *found)
@@ -221,6 +221,11 @@ static void read_input(void)
 		return;
 	if (n <= 0) {
 		typing = false;
+		if (keys_seen) { /* the beginning of the detach keys was meant as such */
+			sending[0] = FROM_INPUT;
+			memcpy(sending + 1, keys, keys_seen);
+			tell(sending, keys_seen + 1);
+		}
 		tell((char[]){ FROM_END }, 1);
 		return;
 	}

@@ -116,11 +116,46 @@ void op_cgroup_kill(int argc, char **argv)
 	fail(ETIMEDOUT, "processes are still alive");
 }
 
+/* Moves what is in the cgroup itself (not below) until nothing is. A process that ends on the way is no error. */
+void op_cgroup_move(int argc, char **argv)
+{
+	(void)argc;
+	char text[4096];
+	int from = open(argv[0], O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (from < 0 && errno == ENOENT)
+		return;
+	SYS(from, "%s", argv[0]);
+	int to = open(argv[1], O_PATH | O_DIRECTORY | O_CLOEXEC);
+	SYS(to, "%s", argv[1]);
+	int moved = 1;
+	for (int round = 0; moved && round < 1000; round++) {
+		int list = openat(from, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+		SYS(list);
+		ssize_t size = read(list, text, sizeof text - 1);
+		close(list);
+		SYS(size);
+		text[size] = '\0';
+		moved = 0;
+		/* What is behind the last newline is half a number: it comes in the next round. */
+		for (char *pid = text, *end; (end = strchr(pid, '\n')); pid = end + 1, moved++) {
+			int target = openat(to, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+			SYS(target);
+			ssize_t n = write(target, pid, (size_t)(end - pid));
+			int error = errno;
+			close(target);
+			if (n < 0 && error != ESRCH)
+				fail(error, "process %.*s", (int)(end - pid), pid);
+		}
+	}
+	close(from);
+	close(to);
+}
+
 /* Device rules on v2 are a program that the kernel asks. */
 void op_cgroup_devices(int argc, char **argv)
 {
 	(void)argc;
-	static _Alignas(8) unsigned char instructions[8 * 4096];
+	static _Alignas(4096) unsigned char instructions[8 * 4096];
 	size_t size = from_hex(argv[1], instructions, sizeof instructions);
 	if (size == 0 || size % 8)
 		fail(EINVAL, "a program of %zu bytes", size);

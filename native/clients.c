@@ -34,7 +34,7 @@ static struct client {
 
 static int listening = -1;
 static char hello[32];
-static char message[MESSAGE]; /* the one in flight */
+BUFFER message[MESSAGE]; /* the one in flight */
 static size_t message_size;
 static char *last_words; /* frames: size, message */
 static size_t last_size;
@@ -140,7 +140,7 @@ static void keep(const char *bytes, size_t size)
 }
 
 /* While the last words are written, a buffer apart: the message in flight may still be on its way. */
-static char words[MESSAGE];
+BUFFER words[MESSAGE];
 
 char *clients_buffer(void)
 {

@@ -28,7 +28,7 @@ void executor_start(int status)
 {
 	struct statfs fs;
 	ex.status = status;
-	umask(0); /* modes in a plan are meant as they are written; `user` sets the workload's */
+	ex.umask = umask(0); /* modes in a plan are meant as they are written */
 	if (ex.proc < 0 && (ex.proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
 		fail(errno, "/proc");
 	SYS(fstatfs(ex.proc, &fs), "/proc");

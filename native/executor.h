@@ -35,6 +35,7 @@ struct executor {
 	bool reap;        /* process 1 stays behind as a reaper */
 	unsigned first_closed; /* descriptors from here on close at exec */
 	char **env;       /* the workload's environment */
+	mode_t umask;     /* and its file mode mask: the caller's, unless `user` says another */
 };
 
 extern struct executor ex;

@@ -191,7 +191,7 @@ void op_pause(int argc, char **argv)
 	char answer[64];
 	if (ex.status < 0)
 		fail(EBADF, "nobody to wait for");
-	if (!report("pause %s %d", argv[0], (int)ex.child))
+	if (!report("pause %s %d", argv[0], ex.child > 0 ? (int)ex.child : (int)getpid()))
 		fail(ECANCELED, "given up");
 	ssize_t n = recv(ex.status, answer, sizeof answer, 0);
 	SYS(n);

@@ -23,7 +23,7 @@ static struct {
 	bool broken;    /* the record being written did not fit */
 } file;
 
-static char buffer[4096];
+static _Alignas(4096) char buffer[4096];
 static size_t used;
 static uint64_t whole; /* the file's size up to the last complete record */
 

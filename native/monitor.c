@@ -110,6 +110,8 @@ void monitor_signal(int number)
 
 void monitor_primary_gone(void)
 {
+	if (o.stays && phase > STARTING)
+		return;
 	if (phase <= RUNNING)
 		kill_container();
 	if (phase == STARTING)
@@ -354,7 +356,11 @@ static void serve_slow_clients(void)
 {
 	if (clients_done() || fork() != 0)
 		return;
-	close(signals);
+	/* Nothing but the connections: a namespace must not stay because of a pager. */
+	const int given_up[] = { signals, proc, child_pidfd, user_namespace, reports, terminal, o.teardown };
+	for (size_t i = 0; i < sizeof given_up / sizeof *given_up; i++)
+		if (given_up[i] >= 0)
+			close(given_up[i]);
 	while (!clients_done()) {
 		watch_begin();
 		clients_watch();

@@ -15,6 +15,7 @@ static const struct op table[] = {
 	{ "caps", 4, 4, IN_C, op_caps },
 	{ "cgroup-devices", 2, 2, IN_S | IN_S_LATE, op_cgroup_devices },
 	{ "cgroup-kill", 1, 1, ANYWHERE, op_cgroup_kill },
+	{ "cgroup-move", 2, 2, ANYWHERE, op_cgroup_move },
 	{ "cgroup-v2", 1, 1, IN_S, op_cgroup_v2 },
 	{ "chdir", 1, 1, ANYWHERE, op_chdir },
 	{ "clone", 1, 1, IN_S, op_clone },

@@ -24,7 +24,7 @@ void ops_print(void);
 /* files.c */
 OP(mkdir); OP(rmdir); OP(rmtree); OP(unlink); OP(symlink); OP(rename); OP(write); OP(write_file); OP(umount);
 /* cgroup.c */
-OP(cgroup_kill); OP(cgroup_v2); OP(cgroup_devices);
+OP(cgroup_kill); OP(cgroup_move); OP(cgroup_v2); OP(cgroup_devices);
 /* netlink.c */
 OP(netlink);
 /* namespaces.c */

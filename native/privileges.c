@@ -100,7 +100,7 @@ void op_user(int argc, char **argv)
 	sets.data[0].effective = sets.data[0].permitted;
 	sets.data[1].effective = sets.data[1].permitted;
 	SYS(syscall(SYS_capset, &sets.head, sets.data), "capset");
-	umask(strcmp(argv[2], "-") == 0 ? 022 : octal(argv[2]) & 0777);
+	ex.umask = strcmp(argv[2], "-") == 0 ? 022 : octal(argv[2]) & 0777;
 	workload_arm_parent_signal();
 }
 

@@ -11,4 +11,8 @@ enum {
 
 enum { PAYLOAD = 32768, MESSAGE = PAYLOAD + 1 };
 
+/* A large buffer begins on a page of its own: the linker puts these together, so that what is used all the time
+ * lies on few pages, and a monitor with nothing to do stays small. */
+#define BUFFER static _Alignas(4096) char
+
 #endif

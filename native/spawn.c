@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,6 +59,7 @@ void op_spawn(int argc, char **argv)
 		if (dup2(null, 0) < 0 || dup2(errors[1], 1) < 0 || dup2(errors[1], 2) < 0)
 			_exit(127);
 		workload_default_signals();
+		umask(ex.umask);
 		execvp(command[0], command);
 		dprintf(2, "%s: %s", command[0], strerror(errno));
 		_exit(127);

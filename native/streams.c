@@ -20,7 +20,7 @@ static int container_end[3] = { -1, -1, -1 };
 static int from[3] = { -1, -1, -1 }; /* [1] and [2]: what the container writes; a terminal's is [1] */
 static int to = -1;                  /* what it reads */
 
-static char input[PAYLOAD];
+BUFFER input[PAYLOAD];
 static size_t input_size, input_done;
 static int input_client;
 static bool input_ends;

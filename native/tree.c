@@ -176,7 +176,7 @@ static void copy_meta(int from, int to, const struct stat *st)
 
 static void copy_file(int from, int dir, const char *name, const struct stat *st)
 {
-	static char bytes[32768];
+	static _Alignas(4096) char bytes[32768];
 	int to = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	SYS(to, "%s", name);
 	for (ssize_t n; (n = read(from, bytes, sizeof bytes)) != 0;) {

@@ -226,6 +226,7 @@ void op_exec(int argc, char **argv)
 	}
 	close_at_exec(ex.first_closed);
 	workload_default_signals();
+	umask(ex.umask);
 	init_tell_setter(FINAL);
 	if (filter_step >= 0) {
 		int here = ex.at;

@@ -133,6 +133,7 @@ class Native:
     def __init__(self, path: Path, env: dict[str, str]) -> None:
         self.path = str(path)
         self.env = env
+        self.user: int | None = None  # who starts it; None: who runs the tests
         self.running: list[Running] = []
         self.started: list[Started] = []
 
@@ -147,6 +148,7 @@ class Native:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=self.env,
+            **self._identity(),  # type: ignore[call-overload]
         )
         theirs.close()
         os.close(fd)
@@ -202,7 +204,7 @@ class Native:
             given.append(theirs.fileno())
             argv.append(f"primary={theirs.fileno()}")
         argv += [*words, *(["--", *exit_command] if exit_command else [])]
-        process = subprocess.Popen(argv, pass_fds=(*given, *fds), env=self.env)
+        process = subprocess.Popen(argv, pass_fds=(*given, *fds), env=self.env, **self._identity())  # type: ignore[call-overload]
         for fd in given[:2]:
             os.close(fd)
         status.close()
@@ -211,6 +213,9 @@ class Native:
         running = Running(process, ours, mine)
         self.running.append(running)
         return running
+
+    def _identity(self) -> dict[str, object]:
+        return {} if self.user is None else {"user": self.user, "group": self.user, "extra_groups": []}
 
     def end(self) -> None:
         for each in (*self.running, *self.started):
@@ -229,6 +234,10 @@ class Rootfs(NamedTuple):
     @property
     def upper(self) -> Path:
         return self.base / "upper"
+
+    @property
+    def work(self) -> Path:
+        return self.base / "work"
 
     def mounts(self) -> list[Step]:
         base = self.base
