@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from knarr.store.images import Image
+    from knarr.store.parts import Parts
     from knarr.store.store import Store
 
     Chosen = Sequence[tuple[Image, Sequence[str]]]
@@ -29,25 +30,30 @@ _CHUNK = 1 << 20
 def load(store: Store, path: str) -> list[str]:
     """Every image at `path` (an archive, compressed or not, or a layout's directory), or on standard input when it is
     empty; docker's lines about what was loaded. Raises `UsageError`, `DataError`, `HostError`."""
-    parts = open_parts(path, store.writer.session.free_path("archive"))
-    try:
-        if parts.find(oci_layout.LAYOUT) is not None and parts.find(oci_layout.INDEX) is not None:
-            return oci_layout.load(store, parts)
-        if parts.find(docker_archive.INDEX) is not None:
-            return docker_archive.load(store, parts)
-        if parts.find("repositories") is not None:
-            raise DataError(
-                "an archive of a docker before 1.10, whose images have no digests",
-                hint="save the image again with a current docker, podman or skopeo",
-            )
+    with store.operation() as writer:
+        parts = open_parts(path, writer.session.free_path("archive"))
+        try:
+            return _load(store, parts, path or "standard input")
+        except OSError as e:
+            raise disk_trouble(f"load {path or 'standard input'}", e) from e
+        finally:
+            parts.close()
+
+
+def _load(store: Store, parts: Parts, what: str) -> list[str]:
+    if parts.find(oci_layout.LAYOUT) is not None and parts.find(oci_layout.INDEX) is not None:
+        return oci_layout.load(store, parts)
+    if parts.find(docker_archive.INDEX) is not None:
+        return docker_archive.load(store, parts)
+    if parts.find("repositories") is not None:
         raise DataError(
-            f"{path or 'standard input'}: neither a docker archive nor an OCI layout: no manifest.json, no index.json",
-            hint="a root filesystem's archive is for `knarr import`",
+            "an archive of a docker before 1.10, whose images have no digests",
+            hint="save the image again with a current docker, podman or skopeo",
         )
-    except OSError as e:
-        raise disk_trouble(f"load {path or 'standard input'}", e) from e
-    finally:
-        parts.close()
+    raise DataError(
+        f"{what}: neither a docker archive nor an OCI layout: no manifest.json, no index.json",
+        hint="a root filesystem's archive is for `knarr import`",
+    )
 
 
 def save(store: Store, names: Sequence[str], path: str, form: str) -> None:
@@ -55,19 +61,23 @@ def save(store: Store, names: Sequence[str], path: str, form: str) -> None:
 
     A file appears whole or not at all. Raises `NotFound`, `UsageError`, `HostError`.
     """
-    chosen = _choose(store, names)
     try:
-        if form == OCI_DIRECTORY:
-            _save_directory(store, chosen, path)
-        elif path:
-            _save_file(path, lambda write: _write(store, chosen, form, write))
-        else:
-            _write(store, chosen, form, sys.stdout.buffer.write)
-            sys.stdout.buffer.flush()
+        with store.operation():
+            _save(store, _choose(store, names), path, form)
     except BrokenPipeError:
         raise
     except OSError as e:
         raise disk_trouble(f"save {path or 'to standard output'}", e) from e
+
+
+def _save(store: Store, chosen: Chosen, path: str, form: str) -> None:
+    if form == OCI_DIRECTORY:
+        _save_directory(store, chosen, path)
+    elif path:
+        _save_file(path, lambda write: _write(store, chosen, form, write))
+    else:
+        _write(store, chosen, form, sys.stdout.buffer.write)
+        sys.stdout.buffer.flush()
 
 
 def _choose(store: Store, names: Sequence[str]) -> list[tuple[Image, list[str]]]:

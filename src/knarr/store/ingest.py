@@ -16,6 +16,7 @@ import os
 from knarr.errors import DataError, HostError
 from knarr.oci.digest import Digest
 from knarr.record import Record
+from knarr.store.ahead import Ahead
 from knarr.store.decompress import Decompressed
 from knarr.store.tar import TarReader
 from knarr.store.unpack import MAX_ENTRIES, Unpacked, unpack
@@ -127,13 +128,15 @@ def unpack_layer(
     userxattr: bool,
 ) -> Unpacked:
     """All of `incoming` into the new directory `directory`, everything verified. Raises `DataError`, `HostError`."""
-    plain = Hashed(Decompressed(incoming.read, f"layer {what}", ceiling=ceiling).read, diff_id)
     os.mkdir(directory, 0o700)
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    ahead = Ahead(Decompressed(incoming.read, f"layer {what}", ceiling=ceiling).read)
+    plain = Hashed(ahead.read, diff_id)
     try:
         reader = TarReader(plain.read, strict_end=False)
         result = unpack(reader, fd, userxattr=userxattr, max_entries=limits.entries)
     finally:
+        ahead.close()
         os.close(fd)
     incoming.verify()
     plain.verify(what)

@@ -74,8 +74,12 @@ class Store:
             self._writer = open_writer(self.root, userxattr=self._userxattr, limits=self._limits)
         return self._writer
 
+    def operation(self) -> Operation:
+        """`with store.operation() as writer:` the writing side, closed afterwards when nobody had it open before."""
+        return Operation(self, self._writer is None)
+
     def close(self) -> None:
-        """Let go of locks, pins and the database. A process that just ends does that, too."""
+        """Let go of locks, pins and the database. When a process just ends, the next one sweeps."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -134,7 +138,8 @@ class Store:
 
     def tag(self, image: Image, name: Reference) -> None:
         """Give an image another name; who had it before loses it."""
-        self.writer.tag(image, name)
+        with self.operation() as writer:
+            writer.tag(image, name)
 
     def remove(
         self, name_or_id: str, *, in_use: Callable[[Digest], list[str]], force: bool = False
@@ -145,7 +150,8 @@ class Store:
         """
         from knarr.store.collect import remove
 
-        return remove(self.writer, name_or_id, in_use, force=force)
+        with self.operation() as writer:
+            return remove(writer, name_or_id, in_use, force=force)
 
     def prune(
         self, *, in_use: Callable[[Digest], list[str]], everything: bool = False
@@ -153,10 +159,29 @@ class Store:
         """Delete images without a name, or all that no container uses; then collect. Docker's lines, and the sum."""
         from knarr.store.collect import prune
 
-        return prune(self.writer, in_use, everything=everything)
+        with self.operation() as writer:
+            return prune(writer, in_use, everything=everything)
 
     def collect(self) -> Collected:
         """Delete layers and blobs that no image, container or running pull needs."""
         from knarr.store.collect import collect
 
-        return collect(self.writer)
+        with self.operation() as writer:
+            return collect(writer)
+
+
+class Operation:
+    """See `Store.operation`."""
+
+    __slots__ = ("_closes", "_store")
+
+    def __init__(self, store: Store, closes: bool) -> None:
+        self._store = store
+        self._closes = closes
+
+    def __enter__(self) -> Writer:
+        return self._store.writer
+
+    def __exit__(self, *_: object) -> None:
+        if self._closes:
+            self._store.close()

@@ -252,7 +252,8 @@ class TarReader:
         self._padding = -size % BLOCK
 
     def _skip(self) -> None:
-        left = self._data + self._padding
+        padding = self._padding
+        left = self._data + padding
         self._data = self._padding = 0
         while left:
             if self._at == len(self._buffer):
@@ -261,7 +262,10 @@ class TarReader:
                     self._buffer, self._at = b"", 0
                     self._leap(left)
                     return
-                self._fill()
+                if left <= padding and not self._strict_end and not self._refill():
+                    return  # umoci ends an archive with the last byte of its last file
+                if self._at == len(self._buffer):
+                    self._fill()
             step = min(left, len(self._buffer) - self._at)
             self._at += step
             left -= step
