@@ -30,7 +30,7 @@ def left(cli: Knarr) -> list[str]:
     found = [f"{d}/{name}" for d in ("containers", "names") for name in os.listdir(cli.root / d)]
     found += [f"run/{name}" for name in os.listdir(cli.run / "containers")]
     for network in (cli.run / "networks").glob("*/*"):
-        if network.is_symlink():
+        if network.is_symlink() and not network.name.startswith("."):  # a hint where to look next
             found.append(str(network))
     for base in Path("/sys/fs/cgroup").glob("*"):
         found += [str(p) for p in base.rglob("knarr-????????????????*") if p.is_dir() and len(p.name) > 60]

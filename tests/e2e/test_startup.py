@@ -47,7 +47,9 @@ def test_run_on_the_bridge(knarr: Knarr, busybox: str, bare: set[str]) -> None:
 
 
 def test_the_life_of_a_container(knarr: Knarr, busybox: str, bare: set[str]) -> None:
-    assert heavy(knarr, bare, "run", "-d", "--name", "web", "--network", "none", busybox, "sleep", "100") == []
+    assert (
+        heavy(knarr, bare, "run", "-d", "--name", "web", "--network", "none", busybox, "sleep", "100") == []
+    )
     for words in (
         ["exec", "web", "true"],
         ["ps"],

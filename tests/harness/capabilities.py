@@ -17,11 +17,11 @@ import pytest
 
 SKIPPED = "this machine lacks: "
 # apt-get installs these in `make test`: on a CI machine their absence is a broken run, not a property of the host.
-INSTALLED = ("nft", "ip", "busybox", "curl", "docker-registry", "newuidmap", "slirp4netns", "cc")
+INSTALLED = ("nft", "ip", "busybox", "curl", "docker-registry", "newuidmap", "slirp4netns", "cc", "strace")
 os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 TOOLS = (
-    "nft ip busybox curl docker-registry newuidmap slirp4netns pasta fuse-overlayfs cc musl-gcc "
+    "nft ip busybox curl docker-registry newuidmap slirp4netns pasta fuse-overlayfs cc strace musl-gcc "
     "podman docker dockerd containerd runc crun skopeo umoci buildah go"
 ).split()
 

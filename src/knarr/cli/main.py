@@ -154,7 +154,9 @@ def _arity(command: Command) -> str:
 
 
 def complain(error: KnarrError) -> None:
-    """One line on standard error, and one with the hint."""
+    """One line on standard error, and one with the hint. Nothing when the cause has been told already."""
+    if not error.message:
+        return
     text = f"knarr: {_printable(error.message)}\n"
     if error.hint:
         text += f"  {_printable(error.hint)}\n"

@@ -33,15 +33,15 @@ def resolve(
     reference.parse(name)
     code = pull_here(engine, name, platform=platform, quiet=quiet)
     if code:
-        raise SilentError(f"image {name} was not pulled")
+        raise ToldAlready("")
     image = engine.store.find_image(name)
     if image is None:
         raise NotFound("image", name)
     return image
 
 
-class SilentError(KnarrError):
-    """The cause has been told already, by a child process."""
+class ToldAlready(KnarrError):
+    """The child process has said why; an empty message is not printed."""
 
 
 def pull_here(engine: Engine, name: str, *, platform: str, quiet: bool) -> int:
