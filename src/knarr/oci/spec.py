@@ -126,7 +126,7 @@ class Device(Record):
 
 
 class DeviceRule(Record):
-    allow: bool = False
+    allow: bool
     type: str = "a"
     major: int | None = None
     minor: int | None = None

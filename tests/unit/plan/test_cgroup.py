@@ -261,9 +261,9 @@ def test_limits_that_may_fail_are_optional_for_a_user() -> None:
         (Resources(block_io=BlockIO(5)), "blockIO.weight"),
         (Resources(hugepage_limits=(HugepageLimit("2M", 1),)), "hugepageLimits[0].pageSize"),
         (Resources(rdma={"m": Rdma()}), "rdma.m"),
-        (Resources(devices=(DeviceRule(type="x"),)), "devices[0].type"),
-        (Resources(devices=(DeviceRule(access="q"),)), "devices[0].access"),
-        (Resources(devices=(DeviceRule(major=1),)), "devices[0]"),
+        (Resources(devices=(DeviceRule(True, type="x"),)), "devices[0].type"),
+        (Resources(devices=(DeviceRule(True, access="q"),)), "devices[0].access"),
+        (Resources(devices=(DeviceRule(True, major=1),)), "devices[0]"),
     ],
 )
 def test_faults_name_the_field(resources: Resources, field: str) -> None:

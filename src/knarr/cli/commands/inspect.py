@@ -35,9 +35,9 @@ def _inspect(parsed: Parsed) -> int:
         for item in found:
             print(render(form, item))
         return code
-    import json
+    from knarr.cli.pretty import pretty
 
-    print(json.dumps(found, indent=4))
+    print(pretty(found))
     return code
 
 
