@@ -13,7 +13,7 @@ from harness.schemas import Schemas
 
 OPTIONS = {
     "plain": [],
-    "terminal": ["-it", "-w", "/tmp", "-u", "1000:50", "--hostname", "h", "--init"],
+    "terminal": ["-t", "-w", "/tmp", "-u", "1000:50", "--hostname", "h", "--init"],
     "mounts": [
         "-v",
         "/etc:/host:ro",

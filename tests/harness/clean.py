@@ -23,6 +23,7 @@ from harness.capabilities import has
 from harness.machine import PREFIX, Machine, hierarchies, identity, remove_tree
 
 KEPT = ("knarr", "tests")
+STATIC_SETS = ("bridges", "same", "subnets4", "subnets6")
 SETTLE_S = (
     10.0  # what is torn down behind the user's back (a network namespace, a monitor's last step) may take
 )
@@ -129,9 +130,15 @@ def _is_bridge(name: str) -> bool:
 
 
 def _nft_elements() -> Iterator[str]:
+    """What belongs to a container: elements of maps and sets, but for the sets of the static ruleset."""
     shown = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True).stdout
-    for part in shown.split("elements = {")[1:]:
-        yield " ".join(part.partition("}")[0].split())
+    name = ""
+    for line in shown.splitlines():
+        words = line.split()
+        if words[:1] in (["map"], ["set"]):
+            name = words[1]
+        elif words[:1] == ["elements"] and name not in STATIC_SETS:
+            yield f"{name}: {' '.join(words[2:])}"
 
 
 def _reset_network() -> None:
