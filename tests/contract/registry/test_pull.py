@@ -418,3 +418,41 @@ def test_a_digest_nobody_has(hostile: Hostile, fetch: Fetch) -> None:
     absent = Digest("sha256:" + "0" * 64)
     with pytest.raises(NotFound, match=f"manifest for {hostile.host}/a@{absent} not found"):
         fetch(f"{hostile.host}/a@{absent}")
+
+
+@pytest.mark.parametrize("compression", ["zstd", "", "gzip"])
+def test_layers_however_compressed(
+    hostile: Hostile, fetch: Fetch, shelf: Shelf, image: MadeImage, compression: str
+) -> None:
+    try:
+        from compression import zstd
+    except ImportError:  # before 3.14
+        from backports import zstd
+
+    document = json.loads(image.manifest)
+    for each in document["layers"]:
+        plain = zlib.decompress(image.blobs[each["digest"]], 31)
+        packed = {"zstd": zstd.compress(plain), "": plain, "gzip": zlib.compress(plain, 1, 31)}[compression]
+        kind = "application/vnd.oci.image.layer.v1.tar" + (f"+{compression}" if compression else "")
+        each |= {"mediaType": kind, "digest": digest(packed), "size": len(packed)}
+        hostile.blobs[digest(packed)] = packed
+    hostile.blobs.update(image.blobs)
+    hostile.put("a", "latest", json.dumps(document).encode(), MANIFEST)
+    pulled = fetch(f"{hostile.host}/a")
+    assert Path(pulled.image.layers[-1], "etc/motd").read_text() == "hello\n"
+
+
+def test_a_layer_known_under_another_compression_is_not_fetched(
+    hostile: Hostile, fetch: Fetch, shelf: Shelf, image: MadeImage
+) -> None:
+    fetch(hostile.add("a", "latest", image))
+    document = json.loads(image.manifest)
+    for each in document["layers"]:
+        packed = zlib.compress(zlib.decompress(image.blobs[each["digest"]], 31), 9, 31)
+        each |= {"digest": digest(packed), "size": len(packed)}
+        hostile.blobs[digest(packed)] = packed
+    hostile.put("b", "latest", json.dumps(document).encode(), MANIFEST)
+    asked = hostile.count("/blobs/")
+    fetch(f"{hostile.host}/b")
+    assert hostile.count("/blobs/") == asked
+    assert shelf.named() == {f"{hostile.host}/a:latest", f"{hostile.host}/b:latest"}
