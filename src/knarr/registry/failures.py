@@ -57,7 +57,7 @@ def manifest_failure(reference: Reference, host: str, status: int, body: bytes) 
     if status == 404:
         return NotThere(
             f"manifest for {shown} not found" + (f": {said}" if said else ""), kind="manifest", name=shown,
-            hint="check the tag; `knarr pull` without one takes `latest`",
+            hint="" if reference.digest else "check the tag; `knarr pull` without one takes `latest`",
         )  # fmt: skip
     return answer_failure(f"manifest of {shown}", host, status, said)
 
