@@ -146,9 +146,15 @@ static void greet(const char *words)
 
 static void read_monitor(void)
 {
+	static bool was_reset;
 	ssize_t n = recv(monitor, output, sizeof output - 1, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
+	/* The monitor has ended with something of ours unread (unix(7)). That is told once, and before what it still sent us. */
+	if (n < 0 && errno == ECONNRESET && !was_reset) {
+		was_reset = true;
+		return;
+	}
 	if (n <= 0)
 		vanished();
 	output[n] = '\0';
