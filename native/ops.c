@@ -61,6 +61,7 @@ static const struct op table[] = {
 	{ "root-attr", 2, 2, IN_C, op_root_attr },
 	{ "scheduler", 7, 7, ANYWHERE, op_scheduler },
 	{ "seccomp", 2, 3, IN_C, op_seccomp },
+	{ "seed", 3, 3, IN_C, op_seed },
 	{ "spawn", 1, INT_MAX, IN_S | IN_S_LATE, op_spawn },
 	{ "stdio", 3, 3, ANYWHERE, op_stdio },
 	{ "symlink", 2, 2, ANYWHERE, op_symlink },

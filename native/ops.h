@@ -37,6 +37,8 @@ OP(spawn); OP(wait_spawned);
 OP(propagation); OP(overlay); OP(mount); OP(bind); OP(idmap_bind); OP(attach_propagation); OP(remount); OP(copy_up);
 /* rootfs.c */
 OP(root); OP(make_dir); OP(make_link); OP(device); OP(mask); OP(readonly); OP(pivot); OP(move_root); OP(root_attr);
+/* seed.c */
+OP(seed);
 /* settings.c */
 OP(keyring); OP(sysctl); OP(hostname); OP(domainname); OP(rlimit); OP(oom_score); OP(personality); OP(scheduler);
 OP(ioprio); OP(affinity); OP(new_session);

@@ -112,6 +112,11 @@ void remove_tree(const char *path)
 	SYS(rmdir(path));
 }
 
+void clear_directory(int dir)
+{
+	empty(dir, dir, 0);
+}
+
 static bool is_cgroup(int dir)
 {
 	struct statfs fs;

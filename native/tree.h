@@ -5,6 +5,7 @@
 /* Each ends the step when it cannot do it. */
 void remove_tree(const char *path);
 void remove_directory(const char *path);
+void clear_directory(int dir);
 
 /* Copies what is in the directory `from` into the directory `to`: files, directories, links, nodes, with owners, modes
  * and extended attributes. Does not cross mounts. */

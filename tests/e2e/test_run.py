@@ -263,3 +263,16 @@ def test_plan_prints_and_runs_nothing(cli: Knarr, image: str) -> None:
     assert "# mounts[" in out and "exec echo hi" in out
     assert cli.ok("ps", "-aq") == ""
     assert '"ociVersion"' in cli.ok("run", "--print-spec", image)
+
+
+def test_a_new_volume_begins_with_the_images_content(cli: Knarr, image: str) -> None:
+    listed = run(cli, image, "ls", "/etc", flags=("-v", "fresh:/etc"))
+    assert "passwd" in listed.split()
+    run(cli, image, "rm", "/etc/passwd", flags=("-v", "fresh:/etc"))
+    assert "passwd" not in run(cli, image, "ls", "/etc", flags=("-v", "fresh:/etc")).split()
+    assert run(cli, image, "ls", "/etc", flags=("-v", "bare:/etc:nocopy")).split() == [
+        "hostname",
+        "hosts",
+        "resolv.conf",
+    ]
+    assert run(cli, image, "stat", "-c", "%a", "/tmp", flags=("-v", "sticky:/tmp")) == "1777"

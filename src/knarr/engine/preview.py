@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from knarr.engine import placing
 from knarr.engine.clock import now
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, RunRecord
 from knarr.engine.spec import Surroundings, build_spec
@@ -14,7 +15,6 @@ from knarr.host.users import identity_in
 from knarr.network.attach import resolve_mode
 from knarr.network.attachment import Attachment, loopback_step
 from knarr.oci.document import encode
-from knarr.plan import cgroup
 from knarr.plan.render import render
 
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ def preview(engine: Engine, options: ContainerOptions, image: Image, *, spec_onl
         volumes={
             m.source: f"{engine.paths.root}/volumes/{m.source}/_data"
             for m in options.mounts
-            if m.kind == "volume"
+            if m.kind == "volume" and m.source
         },
         files={target: f"{directory.root}/{name}" for name, target in FILES.items()},
         network=attachment.namespace,
@@ -68,6 +68,8 @@ def preview(engine: Engine, options: ContainerOptions, image: Image, *, spec_onl
         import json
 
         return json.dumps(encode(spec), indent=2)
-    prepared = Prepared(around, attachment, RunRecord(), f"{directory.root}/work", tuple(warnings))
-    place = cgroup.placement(engine.facts, _ID, foreground=True, resources=spec.linux.resources)
+    place, warned = placing.place(
+        engine.facts, _ID, spec.linux.resources, parent=options.cgroup_parent, foreground=True
+    )
+    prepared = Prepared(around, attachment, RunRecord(), f"{directory.root}/work", (*warnings, *warned))
     return render(compile_plan(engine, directory, config, prepared, spec, place, in_front=True)).rstrip("\n")

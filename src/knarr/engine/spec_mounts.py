@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from knarr.engine.volumes import marker_of
 from knarr.oci.spec import Mount
+from knarr.plan.rootfs import Seed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,13 +29,24 @@ def mounts(
         if all(m.destination != target for m in asked)
     ]
     taken = {m.destination for m in asked}
-    generated = [
+    asked += [
         Mount(target, source, "bind", ("rbind", "rprivate"))
         for target, source in files.items()
         if target not in taken
     ]
     asked.sort(key=lambda m: m.destination.count("/"))
-    return (*(m for m in standard if m.destination not in taken), *generated, *asked)
+    return (*(m for m in standard if m.destination not in taken), *asked)
+
+
+def seeds(config: ContainerConfig, volumes: Mapping[str, str]) -> tuple[Seed, ...]:
+    """The volumes that begin with what the image has where they are mounted, if they are new; `nocopy` ones do not."""
+    named = {
+        m.target: m.source
+        for m in config.options.mounts
+        if m.kind == "volume" and m.source and "nocopy" not in m.options
+    }
+    targets = {**config.volumes, **named}
+    return tuple(Seed(volumes[name], target, marker_of(volumes[name])) for target, name in targets.items())
 
 
 def _requested(request: MountRequest, config: ContainerConfig, volumes: Mapping[str, str]) -> Mount:

@@ -2,6 +2,7 @@
 
 ROOT/volumes/NAME/
   _data/        what is mounted
+  new           present until a container has filled it with what its image has there
   anonymous     present when the volume was made for one container, and goes with it on `rm -v` or `--rm`
 """
 
@@ -20,20 +21,31 @@ if TYPE_CHECKING:
 def ensure(paths: Paths, name: str) -> str:
     """The data directory of a volume, made when it is missing. Raises `HostError`."""
     directory = f"{paths.root}/volumes/{name}"
+    data = f"{directory}/_data"
     try:
-        os.makedirs(f"{directory}/_data", 0o755, exist_ok=True)
+        if not os.path.isdir(data):
+            os.makedirs(directory, 0o755, exist_ok=True)
+            _touch(marker_of(data))
+            os.makedirs(data, 0o755, exist_ok=True)
     except OSError as e:
         raise HostError(f"volume {name}: {(e.strerror or str(e)).lower()}") from e
-    return f"{directory}/_data"
+    return data
+
+
+def marker_of(data: str) -> str:
+    """The file that says that the volume with this data directory is new."""
+    return f"{os.path.dirname(data)}/new"
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def make_anonymous(paths: Paths) -> str:
     """A new volume's name."""
     name = os.urandom(32).hex()
     ensure(paths, name)
-    os.close(
-        os.open(f"{paths.root}/volumes/{name}/anonymous", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    )
+    _touch(f"{paths.root}/volumes/{name}/anonymous")
     return name
 
 

@@ -10,7 +10,7 @@ from knarr.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from knarr.oci.spec import Spec
     from knarr.plan.namespaces import Namespaces
@@ -24,6 +24,20 @@ class Rootfs(Record):
     upper: str = ""
     work: str = ""
     options: tuple[str, ...] = ()  # of overlay: "userxattr", "volatile"
+
+
+class Seed(Record):
+    """A volume that may be new: its directory begins with what the image has at `target`, if `marker` is there."""
+
+    directory: str
+    target: str
+    marker: str
+
+
+def seed_steps(seeds: Sequence[Seed]) -> Iterator[Step]:
+    for seed in seeds:
+        origin = f"volume at {seed.target}"
+        yield Step("seed", (seed.directory, in_root(seed.target, origin), seed.marker), origin)
 
 
 def rootfs_steps(spec: Spec, rootfs: Rootfs | None, ns: Namespaces, bundle: str) -> Iterator[Step]:

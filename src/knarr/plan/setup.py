@@ -20,7 +20,7 @@ from knarr.plan.process import (
     scheduling_steps,
     seccomp_step,
 )
-from knarr.plan.rootfs import Rootfs, enter_root_steps, guard_steps, rootfs_steps
+from knarr.plan.rootfs import Rootfs, Seed, enter_root_steps, guard_steps, rootfs_steps, seed_steps
 from knarr.plan.step import Step, quoted
 from knarr.record import Record
 
@@ -40,6 +40,7 @@ class Setting(Record):
     """What a plan needs that is not in the spec: where this container is on this machine. -1 is no descriptor."""
 
     rootfs: Rootfs | None = None  # None: the spec's root.path is a directory
+    seeds: tuple[Seed, ...] = ()
     cgroup: CgroupPlacement | None = None
     bundle: str = ""  # relative paths of the spec start here
     network_host_steps: tuple[Step, ...] = ()  # S, once C exists
@@ -103,6 +104,7 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     add(where.network_child_steps)  # before sysctls, which name its interfaces
     add(label_steps(process, facts, warnings))  # through the host's /proc, which an image cannot forge
     add(rootfs_steps(spec, where.rootfs, ns, where.bundle))  # before everything that lies in it
+    add(seed_steps(where.seeds))  # volumes get what the image has there, before they cover it
     add(mount_steps(spec, ns, where.cgroup, facts, where.bundle))  # before devices: /dev is one of them
     add(device_steps(spec, ns, facts))  # before masks: they are made of /dev/null
     add(_sysctl_steps(spec, ns))  # before /proc/sys becomes read-only
