@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 
-from knarr.engine import monitor
+from knarr.engine import monitor, placing
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, write_file
 from knarr.engine.mend import mend, mend_all
 from knarr.engine.spec import build_spec
+from knarr.engine.spec_mounts import seeds
 from knarr.engine.state import read_state
-from knarr.engine.surroundings import Prepared, pause_handler, surroundings
+from knarr.engine.surroundings import Prepared, surroundings
 from knarr.errors import Conflict, KnarrError
 from knarr.network import attach
 from knarr.oci import json
@@ -93,18 +94,19 @@ def start(
         raise
     try:
         spec = build_spec(config, engine.facts, prepared.around)
-        place = cgroup.placement(
+        place, cgroup_warnings = placing.place(
             engine.facts,
             directory.id,
-            path=prepared.around.cgroups_path,
+            spec.linux.resources,
+            parent=config.options.cgroup_parent,
             foreground=foreground is not None and not foreground.stays,
-            resources=spec.linux.resources,
         )
         plan = compile_plan(engine, directory, config, prepared, spec, place, in_front=foreground is not None)
-        for text in (*prepared.warnings, *plan.warnings):
+        for text in (*prepared.warnings, *cgroup_warnings, *plan.warnings):
             warn(text)
         _write_down(engine, directory, config, prepared, spec, place)
         request = _monitor_request(directory, config, prepared, plan, place, lock, foreground)
+        placing.step_aside(place)
         launched = monitor.launch(request)
     except BaseException:
         attach.release(prepared.attachment)
@@ -114,7 +116,9 @@ def start(
     for fd in prepared.attachment.hold_fds:
         os.close(fd)
     _meanwhile(engine, directory, config)
-    started = monitor.await_start(launched, on_pause=pause_handler(prepared), on_warning=warn)
+    started = monitor.await_start(
+        launched, on_pause=_pause_handler(engine, config, prepared, place), on_warning=warn
+    )
     words: tuple[str, ...] = ()
     if foreground is not None:
         words = monitor.front_words(
@@ -149,6 +153,7 @@ def compile_plan(
     )
     where = Setting(
         rootfs=rootfs,
+        seeds=seeds(config, prepared.around.volumes),
         cgroup=place,
         network_host_steps=prepared.attachment.host_steps,
         network_child_steps=prepared.attachment.child_steps,
@@ -243,6 +248,23 @@ def _stdin_mode(config: ContainerConfig, foreground: Foreground | None) -> int:
     if not config.options.stdin:
         return 0
     return 2 if foreground is not None else 1
+
+
+def _pause_handler(
+    engine: Engine, config: ContainerConfig, prepared: Prepared, place: cgroup.CgroupPlacement
+) -> Callable[[str, int], None]:
+    """The engine's part of the plan's pauses: a scope holds processes from its beginning, user-mode networking needs
+    the container's pid."""
+
+    def on_pause(label: str, pid: int) -> None:
+        if label == cgroup.SCOPE_PAUSE:
+            placing.make_scope(place, pid, config.options.stop_timeout_s, rootless=engine.facts.rootless)
+        elif label == "network" and prepared.attachment.user is not None:
+            from knarr.network import rootless
+
+            rootless.start(prepared.attachment.user, pid)
+
+    return on_pause
 
 
 def _meanwhile(engine: Engine, directory: ContainerDir, config: ContainerConfig) -> None:
