@@ -14,7 +14,7 @@ from knarr.oci import json
 from knarr.oci.digest import Digest
 from knarr.oci.reference import parse
 from knarr.record import Record
-from knarr.store.images import all_images, find_image, load_image
+from knarr.store.images import all_images, find_hex, find_image
 from knarr.store.refs import all_refs, remove_ref
 from knarr.store.removal import remove_tree
 from knarr.store.writer import sync_directory
@@ -63,7 +63,12 @@ def container_layers(root: str) -> set[str]:
 
 def remove(writer: Writer, text: str, in_use: InUse, *, force: bool) -> list[str]:
     """Remove a name, and with the last one the image; docker's lines about what was done."""
-    image = find_image(writer.root, text)
+    try:
+        image = find_image(writer.root, text)
+    except DataError:
+        if force:
+            return _delete_damaged(writer, Digest(f"sha256:{find_hex(writer.root, text)}"))
+        raise
     if image is None:
         raise NotFound("image", text, hint="list them with `knarr images`")
     names = _named(image, text)
@@ -114,12 +119,24 @@ def _delete(writer: Writer, image: Image, in_use: InUse, *, force: bool) -> list
     except BaseException:
         os.rename(aside, place)
         raise
-    lines = [_untag(writer, name) for name, target in sorted(all_refs(writer.root)) if target == image.id.hex]
+    return _forget(writer, image.id, aside)
+
+
+def _forget(writer: Writer, image_id: Digest, aside: str) -> list[str]:
+    """What is left to do once the image has been moved away."""
+    lines = [_untag(writer, name) for name, target in sorted(all_refs(writer.root)) if target == image_id.hex]
     sync_directory(f"{writer.root}/images")
-    writer.db.execute("DELETE FROM uses WHERE image = ?", image.id)
+    writer.db.execute("DELETE FROM uses WHERE image = ?", image_id)
     remove_tree(aside)
     collected = collect(writer)
-    return [*lines, f"Deleted: {image.id}", *(f"Deleted: {diff_id}" for diff_id in collected.layers)]
+    return [*lines, f"Deleted: {image_id}", *(f"Deleted: {diff_id}" for diff_id in collected.layers)]
+
+
+def _delete_damaged(writer: Writer, image_id: Digest) -> list[str]:
+    """An image whose document cannot be read any more. Its containers keep their layers."""
+    aside = writer.session.free_path("image")
+    os.rename(f"{writer.root}/images/{image_id.hex}", aside)
+    return _forget(writer, image_id, aside)
 
 
 def _refuse_used(image: Image, users: list[str], force: bool) -> None:
@@ -157,7 +174,7 @@ def collect(writer: Writer) -> Collected:
     with db.changing():
         for (image,) in db.execute("SELECT DISTINCT image FROM uses"):
             pinned = db.execute("SELECT 1 FROM pins WHERE digest = ?", image)
-            if not pinned and load_image(root, Digest(str(image)).hex, ()) is None:
+            if not pinned and not os.path.isdir(f"{root}/images/{Digest(str(image)).hex}"):
                 db.execute("DELETE FROM uses WHERE image = ?", image)  # a kill came between
         needed = {str(d) for (d,) in db.execute("SELECT digest FROM uses UNION SELECT digest FROM pins")}
         needed |= {f"sha256:{layer}" for layer in container_layers(root)}

@@ -94,7 +94,7 @@ def _layer(store: Store, parts: Parts, name: str, diff_id: Digest) -> LayerPart:
     if part is None:
         known = [d for d in store.writer.blobs_of(diff_id) if store.has_blob(d)]
         if not known:
-            raise DataError(f"the archive has no {name[:200]}")
+            raise DataError(f"the archive has no {name[:200]!r}")
         return LayerPart(store.writer.describe(known[0]), diff_id, None)
     if compression := part.compression():
         return LayerPart(

@@ -54,10 +54,16 @@ class ImageFile(Record):
 
 def find_image(root: str, text: str) -> Image | None:
     """The image of a name, an id, or an id's beginning that only one has (`Conflict` when several have it)."""
+    image_hex = find_hex(root, text)
+    return load_image(root, image_hex) if image_hex else None
+
+
+def find_hex(root: str, text: str) -> str:
+    """The hex part of that image's id, "" when there is none."""
     bare = text.removeprefix("sha256:")
     is_hex = bool(bare) and _HEX.issuperset(bare)
     if is_hex and len(bare) == _ID_LENGTH:
-        return load_image(root, bare)
+        return bare if os.path.isdir(f"{root}/images/{bare}") else ""
     try:
         reference = parse(text)
     except UsageError:
@@ -65,7 +71,7 @@ def find_image(root: str, text: str) -> Image | None:
     image_hex = _by_name(root, reference) if reference else ""
     if not image_hex and is_hex and len(bare) < _ID_LENGTH:
         image_hex = _by_prefix(root, bare)
-    return load_image(root, image_hex) if image_hex else None
+    return image_hex
 
 
 def _by_name(root: str, reference: Reference) -> str:

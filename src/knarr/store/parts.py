@@ -69,7 +69,7 @@ def document(parts: Parts, name: str, limit: int) -> bytes:
     """A small member that must be there. Raises `DataError`."""
     part = parts.find(name)
     if part is None:
-        raise DataError(f"the archive has no {name}")
+        raise DataError(f"the archive has no {name[:200]!r}")
     return part.contents(limit, name)
 
 
