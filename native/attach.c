@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "packet.h"
 #include "proto.h"
 #include "watch.h"
 
@@ -146,15 +147,9 @@ static void greet(const char *words)
 
 static void read_monitor(void)
 {
-	static bool was_reset;
-	ssize_t n = recv(monitor, output, sizeof output - 1, MSG_DONTWAIT);
+	ssize_t n = packet_receive(monitor, output, sizeof output - 1, 0);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	/* The monitor has ended with something of ours unread (unix(7)). That is told once, and before what it still sent us. */
-	if (n < 0 && errno == ECONNRESET && !was_reset) {
-		was_reset = true;
-		return;
-	}
 	if (n <= 0)
 		vanished();
 	output[n] = '\0';

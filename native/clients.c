@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "monitor.h"
+#include "packet.h"
 #include "proto.h"
 #include "streams.h"
 #include "watch.h"
@@ -28,6 +29,7 @@ static struct client {
 	bool unseen;  /* the message in flight is not sent yet */
 	bool hello, taken; /* these are not sent yet */
 	bool no_input; /* it has said so */
+	bool deaf;    /* it has closed its end */
 	bool held;    /* its next message is input, for which there is no room yet */
 	size_t words; /* how much of the last words it has */
 } clients[MOST];
@@ -69,17 +71,15 @@ void clients_start(int listener, int primary, bool tty, bool input)
 
 /* ---- to the clients ---- */
 
-/* False: not now. A client that is gone is dropped. */
+/* False: not now. One that does not hear any more may have said something before it went (that it detaches): its
+ * connection is dropped when that has been read. */
 static bool send_to(struct client *c, const void *bytes, size_t size)
 {
-	if (send(c->fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+	if (c->deaf || send(c->fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
 		return true;
 	if (errno == EAGAIN || errno == EINTR)
 		return false;
-	bool primary = c->primary;
-	drop(c);
-	if (primary)
-		monitor_primary_gone();
+	c->deaf = true;
 	return true;
 }
 
@@ -232,7 +232,7 @@ static void resize(char *text)
 static bool take(struct client *c)
 {
 	char type, text[64];
-	ssize_t n = recv(c->fd, &type, 1, MSG_PEEK | MSG_DONTWAIT);
+	ssize_t n = packet_receive(c->fd, &type, 1, MSG_PEEK);
 	if (n <= 0) {
 		if (n == 0 || (errno != EAGAIN && errno != EINTR))
 			closed(c);

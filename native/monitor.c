@@ -26,6 +26,7 @@
 #include "init.h"
 #include "kernel.h"
 #include "monitor_options.h"
+#include "packet.h"
 #include "pass_fd.h"
 #include "records.h"
 #include "streams.h"
@@ -152,7 +153,7 @@ static void child_exists(pid_t pid)
 static void take_report(void)
 {
 	char text[1024];
-	ssize_t n = recv(reports, text, sizeof text - 1, MSG_DONTWAIT);
+	ssize_t n = packet_receive(reports, text, sizeof text - 1, 0);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) { /* S has ended and C has executed its workload, or is dead */
@@ -173,7 +174,7 @@ static void take_report(void)
 static void take_answer(void)
 {
 	char text[64];
-	ssize_t n = recv(o.status, text, sizeof text, MSG_DONTWAIT);
+	ssize_t n = packet_receive(o.status, text, sizeof text, 0);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n > 0) {
@@ -319,13 +320,10 @@ static void round_of_loop(void)
 	clients_serve();
 	if (watch_got(signals)) {
 		take_signals();
-		while (reports >= 0 && !child && phase == STARTING) { /* what S said before it died comes first */
-			int before = reports;
-			char byte;
-			if (recv(before, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
-				break;
+		char byte;
+		/* What S said before it died comes first. */
+		while (reports >= 0 && !child && phase == STARTING && packet_receive(reports, &byte, 1, MSG_PEEK) >= 0)
 			take_report();
-		}
 		reap();
 	}
 	settle_start();

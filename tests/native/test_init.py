@@ -256,6 +256,39 @@ def test_joins_a_running_container(native: Native, rootfs: Rootfs) -> None:
     assert spawned.words == ["fail 1 1 "]  # it would be the container's program, with the host's rights
 
 
+def test_a_joining_process_is_hidden_from_the_container(native: Native, rootfs: Rootfs) -> None:
+    """Between joining and exec it still has descriptors of the host: nobody in the container may get at them."""
+    # Which descriptors there are may be listed by root; what they are may not be seen, nor may they be opened.
+    script = (
+        "while read x; do for p in /proc/[2-9]*; do readlink $p/exe $p/cwd $p/fd/*; cat $p/environ $p/mem; done;"
+        "echo looked; done 2>/dev/null"
+    )
+    bounding = [step("bounding", 0), step("user", 0, 0, "-"), step("caps", 0, 0, 0, 0)]
+    container = native.start(rootfs.shell(script, process=bounding))
+    pid = int(container.report().split()[1])
+    assert container.report() == ""
+    start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    tail = [
+        step("clone", ""),
+        step("enter"),
+        *bounding,
+        step("wait", 0),
+        step("env"),
+        step("exec", "/bin/true"),
+    ]
+    joining = native.start([step("join-pid", pid, start, "mnt,pid"), *tail])
+    assert joining.report().startswith("pid ")
+    assert joining.report() == "ready"
+    assert container.process.stdin and container.process.stdout
+    container.process.stdin.write(b"\n")
+    container.process.stdin.flush()
+    assert container.process.stdout.readline() == b"looked\n"
+    joining.close_input()
+    assert joining.process.wait(20) == 0
+    container.close_input()
+    assert container.process.wait(20) == 0
+
+
 def test_reap_leaves_a_process_1_that_collects_and_forwards(native: Native, rootfs: Rootfs) -> None:
     script = (
         "trap 'exit 3' USR1; (sleep 0.1 &) ; echo $$; cat /proc/1/comm; sleep 0.3; "

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
@@ -244,6 +245,39 @@ def test_a_detached_start_in_a_pause_is_given_up_too(native: Native, rootfs: Roo
     running.status.close()
     assert running.wait() == 125
     assert gone(pid)
+
+
+def test_s_is_killed_while_it_sets_up(native: Native, rootfs: Rootfs, tmp_path: Path) -> None:
+    plan = rootfs.plan("true", late=[step("pause", "here")])
+    running = native.monitor(plan, teardown=[step("write-file", tmp_path / "undone", 600, "")])
+    pid = int(running.status.recv(100).split()[1])
+    assert running.status.recv(100).startswith(b"pause")
+    children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
+    setter = next(int(child) for child in children if int(child) != pid)
+    os.kill(setter, signal.SIGKILL)
+    assert [m.decode() for m in until_end(running.status)] == ["fail -1 3 the container's set-up was killed"]
+    assert (running.wait(), gone(pid), (tmp_path / "undone").exists()) == (125, True, True)
+
+
+def test_garbage_from_a_client(native: Native, rootfs: Rootfs, listener: Listener) -> None:
+    running = native.monitor(
+        rootfs.plan("cat"), "stdin=1", listener.word, fds=[listener.socket.fileno()]
+    ).started()
+    random_ = random.Random(3)
+    for _ in range(8):
+        client = connect(listener.path)
+        for _ in range(30):
+            message = bytes(random_.choices(b"icwsdqoexhk\0 0123456789-\xff", k=random_.randint(1, 70)))
+            if message[:1] == b"s":
+                continue  # a signal is a signal
+            try:
+                client.send(message, socket.MSG_DONTWAIT)
+            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+                break
+        client.close()
+        assert running.process.poll() is None
+    running.primary.send(b"s9")
+    assert running.output()[1] == 137
 
 
 def test_a_pause_is_answered(native: Native, rootfs: Rootfs) -> None:
@@ -529,3 +563,16 @@ def test_files_of_mapped_ids_are_removed_in_the_user_namespace(
     assert (rootfs.upper / "by-root-inside").stat().st_uid == 100000
     assert (tmp_path / "by-host").stat().st_uid == 0
     assert not (tmp_path / "not-inside").exists()
+
+
+def test_a_client_that_detaches_and_does_not_read_on(native: Native, rootfs: Rootfs) -> None:
+    """Its messages count, though the kernel tells of the end of its connection first."""
+    running = native.monitor(rootfs.shell(f"while :; do echo text; done & {FOREVER}"), "stdin=2").started()
+    time.sleep(0.1)  # it is full of what was not read
+    running.primary.send(b"iwhat\n")
+    running.primary.send(b"d")
+    running.primary.close()
+    time.sleep(0.3)
+    assert running.process.poll() is None
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait() == 0
