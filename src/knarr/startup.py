@@ -10,7 +10,7 @@ what knarr itself adds to the interpreter's start; from here it is one `pread` a
 
 It can never be wrong in a way that a `.pyc` cannot: a module is taken from here only if its source has the time and
 size it was compiled from; else the bundle is deleted, Python's own importer does the work, and the next command makes
-a new one. Where the directory cannot be written, or bytecode is not wanted, there is none. `import knarr` does not use it.
+a new one. Where the directory cannot be written, or bytecode is not wanted, there is none. The library does without it.
 """
 
 from __future__ import annotations

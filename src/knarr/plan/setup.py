@@ -40,7 +40,6 @@ class Setting(Record):
     """What a plan needs that is not in the spec: where this container is on this machine. -1 is no descriptor."""
 
     rootfs: Rootfs | None = None  # None: the spec's root.path is a directory
-    seeds: tuple[Seed, ...] = ()
     cgroup: CgroupPlacement | None = None
     bundle: str = ""  # relative paths of the spec start here
     network_host_steps: tuple[Step, ...] = ()  # S, once C exists
@@ -56,6 +55,7 @@ class Setting(Record):
     seccomp_fd: int = -1  # socket that takes the notify descriptor
     preserve_fds: int = 0  # descriptors 3 … that the workload keeps
     no_pivot: bool = False
+    seeds: tuple[Seed, ...] = ()  # volumes that may be new
 
 
 class Plan(Record):
