@@ -15,7 +15,7 @@
 #include "kernel.h"
 #include "ops.h"
 
-struct executor ex = { .status = -1, .proc = -1, .root = -1, .cgroup = -1, .sync = -1, .parent = -1,
+struct executor ex = { .status = -1, .proc = -1, .root = -1, .cgroup = -1, .cgroup_namespace_of = -1, .sync = -1, .parent = -1,
 	               .child_pidfd = -1, .first_closed = 3 };
 
 /* A failing step comes back here from however deep it was; descriptors it had open close at exec or exit. */

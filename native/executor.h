@@ -27,6 +27,7 @@ struct executor {
 	int proc;         /* /proc of the host, opened before anything was joined and verified */
 	int root;         /* the container's root for *in* paths; -1 before `root` */
 	int cgroup;       /* where C is born, -1 */
+	int cgroup_namespace_of; /* pidfd of a process whose cgroup namespace C joins, -1 */
 	int sync;         /* S and C talk over this pair */
 	int parent;       /* pidfd of the process that C must not outlive, -1 */
 	int parent_signal; /* what C gets when it ends; 0 none */

@@ -171,6 +171,8 @@ void op_clone(int argc, char **argv)
 		_exit(EXIT_FAILED);
 	if (late_cgroup)
 		SYS(unshare(CLONE_NEWCGROUP), "cgroup namespace");
+	if (ex.cgroup_namespace_of >= 0)
+		SYS(setns(ex.cgroup_namespace_of, CLONE_NEWCGROUP), "cgroup namespace");
 	ex.at = plan_find(&ex.plan, ex.at, "enter"); /* C goes on behind it */
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "beneath.h"
@@ -179,9 +180,24 @@ static void overlay_by_string(char **argv, int layers)
 	SYS(chdir("/"), "/");
 }
 
+/* Before Linux 6.5 overlay takes any key at all with fsconfig, and finds at the end that it does not know it. */
+static bool overlay_knows_keys(void)
+{
+	struct utsname kernel;
+	char *end;
+	if (uname(&kernel) < 0)
+		return false;
+	long major = strtol(kernel.release, &end, 10), minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
+	return major > 6 || (major == 6 && minor >= 5);
+}
+
 void op_overlay(int argc, char **argv)
 {
 	int layers = argc - 4;
+	if (!overlay_knows_keys()) {
+		overlay_by_string(argv, layers);
+		return;
+	}
 	int fs = open_filesystem("overlay");
 	for (int i = 0; i < layers; i++) {
 		if (i == 0 && strlen(argv[4]) <= LONGEST_VALUE && k_fsconfig(fs, K_SET_STRING, "lowerdir+", argv[4]) < 0) {

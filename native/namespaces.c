@@ -73,7 +73,14 @@ void op_join_pid(int argc, char **argv)
 	if (process_start(ex.proc, pid) != (unsigned long long)decimal(argv[1]))
 		fail(ESRCH, "");
 	hide();
-	SYS(setns(fd, (int)flags));
+	if (ex.cgroup >= 0 && flags & CLONE_NEWCGROUP) {
+		/* From inside that namespace the kernel would not find the way from our own cgroup to C's (ENOENT, where the
+		 * hierarchy is mounted with `nsdelegate`, as systemd does): C joins it, once it is there. */
+		flags &= ~(uint64_t)CLONE_NEWCGROUP;
+		SYS(ex.cgroup_namespace_of = fcntl(fd, F_DUPFD_CLOEXEC, 3));
+	}
+	if (flags)
+		SYS(setns(fd, (int)flags));
 	ex.joined_mnt |= (flags & CLONE_NEWNS) != 0;
 	close(fd);
 }

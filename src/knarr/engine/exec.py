@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from knarr.engine import monitor, security
+from knarr.engine import monitor, placing, security
 from knarr.engine.container_dir import ContainerConfig, ContainerDir
 from knarr.engine.process import capabilities, environment
 from knarr.engine.start import CONSOLE_FD
@@ -72,16 +72,14 @@ def execute(
     root = f"/proc/{state.pid}/root"
     account = identity_in((root,), request.user or config.options.user or config.image_config.user)
     process = _process(config, request, account, spec, engine.facts)
-    target = ExecTarget(
-        state.pid,
-        state.pid_start,
-        _entered(state.pid),
-        _run_document(directory, "cgroup.json", CgroupPlacement),
-    )
+    place = placing.entrance(_run_document(directory, "cgroup.json", CgroupPlacement), state.pid)
+    target = ExecTarget(state.pid, state.pid_start, _entered(state.pid), place)
     relayed = request.tty or request.detach or any(os.isatty(fd) for fd in (0, 1, 2))
+    far = placing.far_from(place, engine.facts.cgroup_v2)
     setting = ExecSetting(
         console_fd=CONSOLE_FD if request.tty else -1,
         pdeathsig=not request.detach,
+        enter_scope=far and relayed,
         groups_denied=denies_setgroups(spec.linux, engine.facts) if spec.linux.gid_mappings else False,
     )
     plan = exec_plan(spec, process, target, engine.facts, setting)
@@ -90,6 +88,8 @@ def execute(
     if not relayed:
         if not request.stdin:
             os.dup2(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
+        if far:
+            placing.come_near(place, os.getpid(), rootless=engine.facts.rootless)  # we become the setter
         return native.foreground(plan.steps)
     words = [
         f"id={directory.id}",
@@ -102,7 +102,11 @@ def execute(
         size = os.get_terminal_size(0)
         words += [f"rows={size.lines}", f"cols={size.columns}"]
     started = monitor.start(
-        monitor.MonitorRequest(plan.steps, tuple(words), primary=not request.detach), on_warning=warn
+        monitor.MonitorRequest(plan.steps, tuple(words), primary=not request.detach),
+        on_pause=lambda label, pid: placing.come_near(
+            place, *placing.with_parent(pid), rootless=engine.facts.rootless
+        ),
+        on_warning=warn,
     )
     if request.detach:
         return 0

@@ -48,9 +48,14 @@ class Started(Record):
     monitor_pid: int
 
 
-def start(request: MonitorRequest, *, on_warning: Callable[[str], None] = lambda text: None) -> Started:
+def start(
+    request: MonitorRequest,
+    *,
+    on_pause: Callable[[str, int], None] | None = None,
+    on_warning: Callable[[str], None] = lambda text: None,
+) -> Started:
     """Launch a monitor and wait until the workload has been executed. Raises the failed step's error."""
-    return await_start(launch(request), on_warning=on_warning)
+    return await_start(launch(request), on_pause=on_pause, on_warning=on_warning)
 
 
 def launch(request: MonitorRequest) -> Launched:

@@ -17,8 +17,6 @@ from knarr.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from knarr.engine.engine import Engine
     from knarr.network.attachment import Attachment
 
@@ -186,15 +184,3 @@ def _fresh_work(directory: ContainerDir) -> str:
     work = f"{directory.root}/work-{os.urandom(4).hex()}"
     os.mkdir(work, 0o700)
     return work
-
-
-def pause_handler(prepared: Prepared) -> Callable[[str, int], None]:
-    """The engine's part of the plan's pauses: user-mode networking needs the container's pid."""
-
-    def on_pause(label: str, pid: int) -> None:
-        if label == "network" and prepared.attachment.user is not None:
-            from knarr.network import rootless
-
-            rootless.start(prepared.attachment.user, pid)
-
-    return on_pause

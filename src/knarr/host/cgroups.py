@@ -55,6 +55,31 @@ def populated(path: str) -> bool:
         return bool(processes(path))
 
 
+def alone_in(path: str) -> bool:
+    """Is this process the only one in the v2 cgroup itself (not below it)."""
+    try:
+        return _read(f"{path}/cgroup.procs").split() == [str(os.getpid())]
+    except OSError:
+        return False
+
+
+# What an administrator limits a unit with. A file says `max`, or nothing at all, where there is no limit.
+_LIMITS = ("memory.max", "memory.high", "memory.swap.max", "cpu.max", "pids.max", "cpuset.cpus", "io.max")
+
+
+def limits(path: str) -> dict[str, str]:
+    """The limits that are set on a v2 cgroup itself, as its files say them."""
+    found = {}
+    for name in _LIMITS:
+        try:
+            text = " ".join(_read(f"{path}/{name}").split())
+        except OSError:
+            continue  # a controller that it does not have
+        if text and not text.startswith("max"):
+            found[name] = text
+    return found
+
+
 def freeze(path: str) -> None:
     """Stop every process of the cgroup; returns when all of them have stopped. Raises `HostError`."""
     try:

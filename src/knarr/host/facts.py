@@ -204,6 +204,7 @@ def _with_controllers(v2: CgroupV2) -> CgroupV2:
         own_controllers=tuple(_read(f"{own}/cgroup.controllers").split()),
         # Both: a child is made in the directory, processes are moved through cgroup.procs (cgroups(7), delegation).
         own_writable=os.access(own, os.W_OK | os.X_OK) and os.access(f"{own}/cgroup.procs", os.W_OK),
+        whole=not os.path.exists(f"{v2.mount}/cgroup.type"),  # which every cgroup but the true root has
     )
 
 

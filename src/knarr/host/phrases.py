@@ -19,6 +19,7 @@ _PHRASES = {
     "write": "write {1} to {0}",
     "write-file": "write {0}",
     "cgroup-kill": "kill the processes in cgroup {0}",
+    "cgroup-move": "move the processes of cgroup {0} to {1}",
     "umount": "unmount {0}",
     "netlink": "set up the network",
     "join": "enter the {0} namespace {1}",

@@ -1,14 +1,16 @@
 """A container's processes as a transient scope of systemd, which owns the cgroups where it runs.
 
 A scope is a cgroup that systemd made and has delegated to us: it neither moves our processes nor removes what is in
-it, and what is below is ours to arrange (systemd.resource-control(5), `Delegate=`). Limits are given to systemd too, or
-it would write its own values over ours at the next reload.
+it, and what is below is ours to arrange (systemd.resource-control(5), `Delegate=`). Limits of the scope itself are
+given to systemd, or it would write its own values over ours at the next reload; those below it are written by us.
 """
 
 from __future__ import annotations
 
+import os
+
 from knarr.errors import HostError
-from knarr.host.bus import MANAGER, BusError
+from knarr.host.bus import MANAGER, BusError, sockets
 from knarr.plan.cgroup_limits import cpu_weight
 from knarr.record import Record
 
@@ -52,6 +54,7 @@ class Scope(Record):
     slice: str = ""  # systemd's default: system.slice, or the user's app.slice
     description: str = ""
     limits: tuple[Property, ...] = ()
+    stop_timeout_s: float = 10.0  # between systemd's SIGTERM and SIGKILL, when it stops the scope by itself
 
 
 def start_scope(bus: Manager, scope: Scope) -> str:
@@ -90,8 +93,8 @@ def properties(scope: Scope) -> Sequence[Property]:
         ("Delegate", ("b", True)),
         # A container that was killed leaves no failed unit behind that keeps its name.
         ("CollectMode", ("s", "inactive-or-failed")),
-        # No dependency on the boot targets: a scope may be asked for while the machine starts or stops.
-        ("DefaultDependencies", ("b", False)),
+        # A scope waits for nothing at boot; at shutdown it is stopped before the machine's own parts go away.
+        ("TimeoutStopUSec", ("t", int(scope.stop_timeout_s * 1_000_000))),
     ]
     if scope.slice:
         found.append(("Slice", ("s", scope.slice)))
@@ -151,6 +154,23 @@ def set_limits(bus: Manager, name: str, limits: Sequence[Property]) -> None:
         bus.manager("SetUnitProperties", "sba(sv)", (name, True, list(limits)))
     except (BusError, OSError) as e:
         raise _translated(f"cannot change {name}", e) from e
+
+
+def attach(bus: Manager, name: str, below: str, pids: Sequence[int]) -> None:
+    """Move processes into a delegated unit, or the cgroup `below` ("/x") in it. Raises `HostError`.
+
+    For what the kernel does not let a user do: a process of a login session is in a cgroup that is not the user's. The
+    user's systemd asks the system's, which looks at the owner of process and unit (org.freedesktop.systemd1(5)).
+    """
+    try:
+        bus.manager("AttachProcessesToUnit", "ssau", (name, below, list(pids)))
+    except (BusError, OSError) as e:
+        raise _translated(f"cannot enter {name}", e) from e
+
+
+def reachable(*, user: bool) -> bool:
+    """Is there a socket of such a manager. Cheap; whether it answers is seen when it is asked."""
+    return any(os.path.exists(path) for path, _ in sockets(user=user, env=os.environ, uid=os.getuid()))
 
 
 def control_group(bus: Manager, name: str) -> str:

@@ -5,14 +5,18 @@ A *foreground* container lives below the caller's own cgroup, so that a limit on
 in the others it simply stays where its caller is. A *detached* one must not keep its caller's cgroups alive:
 `/knarr/ID` in every hierarchy. A path in the spec wins: absolute from the hierarchy's root, relative from the caller's.
 
+Where systemd runs it owns the tree (version 2 alone): a detached container's place is a scope asked of it, see
+`knarr.plan.cgroup_scope`. A cgroup of our own beside its units would lose its controllers at systemd's next change.
+
 Version 2 has the rule that a cgroup with processes in it cannot give controllers to its children, and the caller's
 own cgroup has the caller in it. So, for a foreground container:
  - caller at the root of the hierarchy: the rule does not hold there; a child, controllers are given to it;
  - no limit asked: a child without controllers. The caller's limits hold for it, kill and freeze work;
- - a limit asked, as root: a *sibling* of the caller's cgroup, which has the same controllers without asking.
-   Every limit above the caller still holds. (Moving the caller away into a leaf is not ours to do: others may
-   share its cgroup.)
- - a limit asked, as a user: a child, and giving it controllers is tried. Where it fails each limit warns.
+ - a limit asked, and nobody else in the caller's cgroup: we step aside, see `_aside`. The caller's limits hold;
+ - a limit asked, others in it, and systemd runs: a scope in the caller's slice;
+ - else, as root: a *sibling* of the caller's cgroup, which has the same controllers without asking. Every limit above
+   the caller still holds. (Moving others away into a leaf is not ours to do.)
+ - else, as a user: a child, and giving it controllers is tried. Where it fails each limit warns.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 # v1 controllers a container is looked at or stopped through.
 USED = frozenset(("memory", "cpuacct", "pids", "freezer", "devices"))
+# The leaf's name below a scope or `knarr-ID`.
+OURS = "monitor"
 # v2 controllers a detached container gets for its statistics even if nothing is limited.
 WATCHED = ("cpu", "io", "memory", "pids")
 NO_RESOURCES = Resources()
@@ -57,6 +63,12 @@ class CgroupPlacement(Record):
     ] = ()  # directories, from the top, whose children are to be given `v2_controllers`
     certain: bool = True  # False: giving the controllers may be refused, limits are then only tried
     devices: bool = True  # device rules can be applied
+    ours: str = (
+        ""  # leaf beside the container's where the monitor is, and whoever else of us must not be above it
+    )
+    origin: str = ""  # the caller's own cgroup, which we left for `ours` and go back to
+    scope: str = ""  # the systemd unit that all of this is in, and its slice
+    slice: str = ""
 
     def path_of(self, controllers: tuple[str, ...]) -> str:
         """The directory in the v1 hierarchy with exactly these controllers, or ""."""
@@ -108,8 +120,10 @@ def placement(
     path: str = "",
     foreground: bool = False,
     resources: Resources = NO_RESOURCES,
+    alone: bool = False,
 ) -> CgroupPlacement:
-    """Where the container goes. `path` is the spec's `linux.cgroupsPath`.
+    """Where the container goes. `path` is the spec's `linux.cgroupsPath`; `alone` says that nobody else is in the
+    caller's v2 cgroup, so that it may be left for a leaf.
 
     Raises `UsageError` for a path that climbs (`..`).
     """
@@ -125,7 +139,7 @@ def placement(
             directory, parents = _directories(hierarchy.mount, base, below)
             v1.append(V1Place(hierarchy.controllers, directory, parents))
     on_v1 = {c for place in v1 for c in place.controllers}
-    return _with_v2(facts, container_id, path, foreground, needed - on_v1, tuple(v1))
+    return _with_v2(facts, container_id, path, foreground, needed - on_v1, tuple(v1), alone)
 
 
 def _with_v2(
@@ -135,6 +149,7 @@ def _with_v2(
     foreground: bool,
     needed: frozenset[str],
     v1: tuple[V1Place, ...],
+    alone: bool,
 ) -> CgroupPlacement:
     v2 = facts.cgroup_v2
     devices = not facts.rootless
@@ -147,13 +162,35 @@ def _with_v2(
     available = v2.controllers if at_root else v2.own_controllers
     wanted = needed if foreground and not path else needed.union(WATCHED)
     controllers = tuple(c for c in available if c in wanted)
+    if alone and base == v2.own and foreground and not path and controllers and not (at_root and v2.whole):
+        return _aside(v1, _join(v2.mount, base), below, controllers, devices)
     if foreground and not path and not at_root and controllers and not facts.rootless:
         base = base.rpartition("/")[0] or "/"
         directory, parents = _directories(v2.mount, base, below)
         return CgroupPlacement(v1, directory, parents, controllers, (), True, devices)
     directory, parents = _directories(v2.mount, base, below)
     give: tuple[str, ...] = (_join(v2.mount, base), *parents) if controllers else ()
-    return CgroupPlacement(v1, directory, parents, controllers, give, at_root, devices)
+    return CgroupPlacement(v1, directory, parents, controllers, give, at_root and v2.whole, devices)
+
+
+def _aside(
+    v1: tuple[V1Place, ...], own: str, below: str, controllers: tuple[str, ...], devices: bool
+) -> CgroupPlacement:
+    """The caller's own cgroup gives controllers once we have left it for `<own>/knarr-ID/ours`. The container is beside
+    that, one level lower than it could be: systemd takes the controllers away from children of a unit that it has not
+    delegated, and the kernel refuses that (EBUSY) while a child gives them on."""
+    top = f"{own}/{below}"
+    return CgroupPlacement(
+        v1,
+        f"{top}/container",
+        (top,),
+        controllers,
+        (own, top),
+        True,
+        devices,
+        ours=f"{top}/{OURS}",
+        origin=own,
+    )
 
 
 def _place(container_id: str, path: str, foreground: bool, own: str) -> tuple[str, str]:
@@ -211,10 +248,13 @@ def controllers_needed(resources: Resources) -> frozenset[str]:
 
 
 ORIGIN = "linux.cgroupsPath"
+SCOPE_PAUSE = "scope"  # the engine has systemd make the scope, and moves S and its parent to `ours`
 
 
 def make_steps(place: CgroupPlacement) -> Iterator[Step]:
     """Directories, from the top, with what a child must be given before it can be used."""
+    if place.scope:
+        yield Step("pause", (SCOPE_PAUSE,), ORIGIN)
     for v1 in place.v1:
         chain = (*v1.parents, v1.directory)
         if "cpuset" in v1.controllers:
@@ -250,6 +290,15 @@ def teardown_steps(place: CgroupPlacement) -> Iterator[Step]:
     if place.main:
         yield Step("cgroup-kill", (place.main,), ORIGIN)
     for directory in place.directories:
+        yield Step("rmdir", (directory,), ORIGIN, optional=True)
+    if not place.origin:
+        return  # a scope's other cgroups are removed by systemd when its last process, the monitor, has ended
+    top = place.ours.rpartition("/")[0]
+    take = " ".join(f"-{c}" for c in place.v2_controllers)
+    for directory in (top, place.origin):
+        yield Step("write", (f"{directory}/cgroup.subtree_control", take), ORIGIN, optional=True)
+    yield Step("cgroup-move", (place.ours, place.origin), ORIGIN, optional=True)
+    for directory in (place.ours, top):
         yield Step("rmdir", (directory,), ORIGIN, optional=True)
 
 

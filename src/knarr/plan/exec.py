@@ -51,6 +51,9 @@ class ExecSetting(Record):
     pdeathsig: bool = False
     wait_fd: int = -1
     seccomp_fd: int = -1
+    enter_scope: bool = (
+        False  # S may not go to the container's cgroup from where it is: the engine brings it near
+    )
     preserve_fds: int = 0
     groups_denied: bool = False  # the container's user namespace has a single id
 
@@ -65,6 +68,8 @@ def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts
     add = steps.extend
 
     # S, on the host, while it sees the cgroups' files and the host's /proc. C inherits all of it.
+    if where.enter_scope:
+        steps.append(Step("pause", (cg.SCOPE_PAUSE,), "exec"))
     if target.cgroup:
         add(cg.join_steps(target.cgroup))
     add(oom_step(process, facts, own=True))

@@ -25,6 +25,7 @@ class CgroupV2(Record):
     own: str
     own_controllers: tuple[str, ...] = ()  # available to children of `own`: its cgroup.controllers
     own_writable: bool = False  # may this process make children of `own`
+    whole: bool = True  # the mount shows the hierarchy's true root, not a part of it (as in a container)
 
 
 class SubIds(Record):
