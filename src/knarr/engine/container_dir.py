@@ -89,9 +89,9 @@ class ContainerDir:
         """What was asked. Raises `NotFound`."""
         return decode(ContainerConfig, json.loads(self._read("config.json")))
 
-    def write_config(self, config: ContainerConfig) -> None:
-        """Beside, synced, renamed."""
-        write_file(f"{self.root}/config.json", json.dumps(encode(config)).encode(), sync=True)
+    def write_config(self, config: ContainerConfig, *, sync: bool = True) -> None:
+        """Beside, synced, renamed. Without `sync` it is the caller who makes it durable."""
+        write_file(f"{self.root}/config.json", json.dumps(encode(config)).encode(), sync=sync)
 
     def run_record(self) -> RunRecord:
         """What this run was given; empty when it does not run."""

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def create(
-    engine: Engine, options: ContainerOptions, image: Image
+    engine: Engine, options: ContainerOptions, image: Image, *, starts: bool = False
 ) -> tuple[ContainerDir, ContainerConfig, int]:
     """A container of `image`, its configuration, and its lock's descriptor, held.
 
-    The caller closes the descriptor, or hands it on to `start`. Raises `Conflict` when the name is taken and
+    `starts`: it is started at once, and its configuration is synced meanwhile. The caller closes the descriptor, or hands it on to `start`. Raises `Conflict` when the name is taken and
     `UsageError` for what can never run; then nothing is left behind.
     """
     if options.name:
@@ -45,7 +45,7 @@ def create(
             image_config=image.config.config,
             volumes=_anonymous_volumes(engine, options, image),
         )
-        directory.write_config(config)
+        directory.write_config(config, sync=not starts)
     except BaseException as e:
         from knarr.engine.remove import discard
 

@@ -7,7 +7,6 @@ import os
 from knarr.engine import monitor, placing, security
 from knarr.engine.container_dir import ContainerConfig, ContainerDir
 from knarr.engine.process import capabilities, environment
-from knarr.engine.start import CONSOLE_FD
 from knarr.engine.state import PAUSED, read_state
 from knarr.errors import Conflict, UsageError
 from knarr.host import native
@@ -77,7 +76,7 @@ def execute(
     relayed = request.tty or request.detach or any(os.isatty(fd) for fd in (0, 1, 2))
     far = placing.far_from(place, engine.facts.cgroup_v2)
     setting = ExecSetting(
-        console_fd=CONSOLE_FD if request.tty else -1,
+        console_fd=monitor.CONSOLE_FD if request.tty else -1,
         pdeathsig=not request.detach,
         enter_scope=far and relayed,
         groups_denied=denies_setgroups(spec.linux, engine.facts) if spec.linux.gid_mappings else False,

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from knarr.plan.step import Step
 
 
+CONSOLE_FD = 3  # where the monitor puts the console socket for the container's process (docs/native.md)
+
+
 class MonitorRequest(Record):
     """What a monitor is started with. `words` are its KEY=VALUE arguments that are not descriptors; `teardown`
     is the path of a plan in wire form, "" for none."""

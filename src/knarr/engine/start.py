@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from knarr.engine.engine import Engine
     from knarr.oci.spec import Spec
 
-CONSOLE_FD = 3  # where the monitor puts the console socket for the container's process (docs/native.md)
-
 
 class Foreground(Record):
     """The command that starts the container stays in front of it. `stays`: the container outlives the command."""
@@ -158,7 +156,7 @@ def compile_plan(
         network_host_steps=prepared.attachment.host_steps,
         network_child_steps=prepared.attachment.child_steps,
         pauses=prepared.attachment.pauses,
-        console_fd=CONSOLE_FD if config.options.tty else -1,
+        console_fd=monitor.CONSOLE_FD if config.options.tty else -1,
         init_reaper=config.options.init,
         pdeathsig=True,
     )

@@ -60,7 +60,7 @@ def _run(parsed: Parsed) -> int:
             platform=parsed.text("platform"),
             quiet=parsed.flag("quiet"),
         )
-        directory, config, lock = create(engine, options, image)
+        directory, config, lock = create(engine, options, image, starts=True)
         cidfile.write(config.id)
     except BaseException:
         cidfile.give_up()
