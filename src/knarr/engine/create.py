@@ -22,8 +22,9 @@ def create(
 ) -> tuple[ContainerDir, ContainerConfig, int]:
     """A container of `image`, its configuration, and its lock's descriptor, held.
 
-    `starts`: it is started at once, and its configuration is synced meanwhile. The caller closes the descriptor, or hands it on to `start`. Raises `Conflict` when the name is taken and
-    `UsageError` for what can never run; then nothing is left behind.
+    `starts`: it is started at once, and its configuration is synced meanwhile. The caller closes the descriptor, or
+    hands it on to `start`. Raises `Conflict` when the name is taken and `UsageError` for what can never run; then
+    nothing is left behind.
     """
     if options.name:
         options = options._replace(name=checked_name(options.name))
