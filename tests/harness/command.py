@@ -109,9 +109,15 @@ class Knarr:
         self, *args: str, env: Mapping[str, str] | None = None, **options: Any
     ) -> subprocess.Popen[bytes]:
         """A command that goes on; the test ends it."""
-        if self.uid is not None:
-            options = {"user": self.uid, "group": self.uid, "extra_groups": [], "cwd": self.home, **options}
-        return subprocess.Popen([*self.argv, *args], env={**self.env, **(env or {})}, **options)
+        everything = {**self.identity, "env": {**self.env, **(env or {})}, **options}
+        return subprocess.Popen([*self.argv, *args], **everything)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What `subprocess` is told to be this user."""
+        if self.uid is None:
+            return {}
+        return {"user": self.uid, "group": self.uid, "extra_groups": [], "cwd": self.home}
 
     def open(self, path: str, mode: str = "r") -> IO[Any]:
         """A file below the command's HOME, whoever owns it."""

@@ -23,11 +23,8 @@ CHANGING = (
 
 def _strace(cli: Knarr, options: list[str], args: tuple[str, ...]) -> int:
     argv = ["strace", "-qq", *options, *cli.argv, *args]
-    done = subprocess.run(
-        argv, env=cli.env, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False,
-        **({"user": cli.uid, "group": cli.uid, "extra_groups": [], "cwd": cli.home} if cli.uid else {}),
-    )  # fmt: skip
-    return done.returncode
+    everything = {**cli.identity, "env": cli.env, "stdin": subprocess.DEVNULL, "timeout": 120}
+    return subprocess.run(argv, capture_output=True, check=False, **everything).returncode
 
 
 def changing_calls(cli: Knarr, scratch: Path, *args: str) -> Counter[str]:
