@@ -156,8 +156,10 @@ def create_dir(paths: Paths, container_id: str) -> tuple[ContainerDir, int]:
     directory = ContainerDir(paths, container_id)
     making = directory.root + MAKING
     os.mkdir(making, 0o711)
-    fd = os.open(f"{making}/lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    # Locked before it has its name: a command that sweeps leftovers must never see a lock that nobody holds yet.
+    fd = os.open(f"{making}/lock~", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WRITE_LOCK)
+    os.rename(f"{making}/lock~", f"{making}/lock")
     for name in ("upper", "rootfs"):
         os.mkdir(f"{making}/{name}", 0o755)
     os.rename(making, directory.root)

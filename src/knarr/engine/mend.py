@@ -10,7 +10,7 @@ import os
 import time
 
 from knarr.engine.clock import now
-from knarr.engine.container_dir import MAKING, ContainerDir, container_ids, write_file
+from knarr.engine.container_dir import MAKING, ContainerDir, container_ids, name_owner, write_file
 from knarr.errors import NotFound
 
 TYPE_CHECKING = False
@@ -90,15 +90,14 @@ def _sweep_half_made(engine: Engine) -> None:
 
 def _sweep(engine: Engine, path: str, container_id: str) -> None:
     """Delete a directory without owner; a young one may belong to a command that is about to lock it."""
-    from knarr.engine.remove import delete_tree
+    from knarr.engine.remove import delete_tree, remove_name
 
     try:
         if time.time() - os.stat(path).st_mtime < _ABANDONED_S and not os.path.exists(f"{path}/lock"):
             return
     except FileNotFoundError:
         return
-    names = f"{engine.paths.root}/names"
-    for name in os.listdir(names):
-        if os.readlink(f"{names}/{name}").endswith(container_id):
-            os.unlink(f"{names}/{name}")
+    for name in os.listdir(f"{engine.paths.root}/names"):
+        if name_owner(engine.paths, name) == container_id:
+            remove_name(engine.paths, name)
     delete_tree(path, rootless=engine.facts.euid != 0)

@@ -59,7 +59,7 @@ def remove(engine: Engine, directory: ContainerDir, *, force: bool = False, volu
 def discard(paths: Paths, directory: ContainerDir, name: str, *, rootless: bool = False) -> None:
     """Take a container's name away and delete its tree. The caller holds its lock, or it never was complete."""
     if name and name_owner(paths, name) == directory.id:
-        _unlink(f"{paths.root}/names/{name}")
+        remove_name(paths, name)
     going = directory.root + MAKING
     try:
         # From here on no command sees the container; what a kill leaves of it is swept by the next one.
@@ -85,8 +85,9 @@ def delete_tree(path: str, *, rootless: bool = False) -> None:
         native.execute([Step("rmtree", (path,), "remove")])
 
 
-def _unlink(path: str) -> None:
+def remove_name(paths: Paths, name: str) -> None:
+    """Let go of a name. Absent is fine."""
     try:
-        os.unlink(path)
+        os.unlink(f"{paths.root}/names/{name}")
     except FileNotFoundError:
         pass
