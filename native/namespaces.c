@@ -43,9 +43,9 @@ uint64_t namespace_kinds(const char *names)
 	return flags;
 }
 
-/* While a process is half in the container and half out of it, nobody in there may open its memory or descriptors
- * through /proc or ptrace. exec makes it dumpable again. */
-static void hide(void)
+/* While a process is half in the container and half out of it, nobody in there may get at it through /proc or ptrace.
+ * exec makes it dumpable again. */
+void hide_from_others(void)
 {
 	SYS(prctl(PR_SET_DUMPABLE, 0), "prctl");
 }
@@ -56,7 +56,7 @@ void op_join(int argc, char **argv)
 	uint64_t flag = namespace_kinds(argv[0]);
 	int fd = open(argv[1], O_RDONLY | O_CLOEXEC);
 	SYS(fd);
-	hide();
+	hide_from_others();
 	SYS(setns(fd, (int)flag));
 	ex.joined_mnt |= flag == CLONE_NEWNS;
 	close(fd);
@@ -72,7 +72,7 @@ void op_join_pid(int argc, char **argv)
 	/* The descriptor came first: if the number means the right process now, it did when the descriptor was opened. */
 	if (process_start(ex.proc, pid) != (unsigned long long)decimal(argv[1]))
 		fail(ESRCH, "");
-	hide();
+	hide_from_others();
 	if (ex.cgroup >= 0 && flags & CLONE_NEWCGROUP) {
 		/* From inside that namespace the kernel would not find the way from our own cgroup to C's (ENOENT, where the
 		 * hierarchy is mounted with `nsdelegate`, as systemd does): C joins it, once it is there. */
