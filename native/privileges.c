@@ -1,4 +1,7 @@
-/* privileges.c: who the workload is and what it may do. Every operation here takes rights away. */
+/* privileges.c: who the workload is and what it may do. Every operation here takes rights away.
+ *
+ * With the workload's rights, but the host's descriptors still open, C is at the mercy of every process with the same
+ * rights that sees it (a container with the host's pid namespace): it hides before it gives up the first one. */
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -13,6 +16,7 @@
 
 #include "executor.h"
 #include "kernel.h"
+#include "namespaces.h"
 #include "ops.h"
 #include "workload.h"
 #include "pass_fd.h"
@@ -43,6 +47,7 @@ void op_bounding(int argc, char **argv)
 {
 	(void)argc;
 	uint64_t keep = hexadecimal(argv[0]);
+	hide_from_others();
 	for (unsigned cap = 0; cap < 64; cap++) {
 		if (keep >> cap & 1)
 			continue;
@@ -79,6 +84,7 @@ void op_user(int argc, char **argv)
 	gid_t gid = (gid_t)decimal(argv[1]);
 	size_t count = (size_t)argc - 3;
 	gid_t *groups = NULL;
+	hide_from_others();
 	if (count > MOST_GROUPS)
 		fail(EINVAL, "too many groups");
 	if (count) {
@@ -110,6 +116,7 @@ void op_caps(int argc, char **argv)
 	uint64_t effective = hexadecimal(argv[0]), permitted = hexadecimal(argv[1]), inheritable = hexadecimal(argv[2]),
 		 ambient = hexadecimal(argv[3]);
 	struct sets sets = { .head = { .version = _LINUX_CAPABILITY_VERSION_3 } };
+	hide_from_others();
 	for (int i = 0; i < 2; i++) {
 		sets.data[i].effective = (uint32_t)(effective >> 32 * i);
 		sets.data[i].permitted = (uint32_t)(permitted >> 32 * i);

@@ -249,3 +249,20 @@ def test_the_shipped_program_is_static(programs: dict[str, Path]) -> None:
     described = subprocess.run(["readelf", "-l", programs["shipped"]], capture_output=True, text=True).stdout
     assert described
     assert "INTERP" not in described
+
+
+def test_nobody_gets_at_a_process_that_has_the_rights_of_the_workload_already(
+    native: Native, rootfs: Rootfs
+) -> None:
+    """In the host's pid namespace others with the same rights see it, while it still has the host's descriptors."""
+    rights = [step("bounding", hex(KILL)), step("user", 0, 0, "-"), step("caps", hex(KILL), hex(KILL), 0, 0)]
+    started = native.start(rootfs.plan("sleep", "10", process=[*rights, step("wait", 0)]))
+    pid = started.report().split()[1]
+    look = ["setpriv", "--bounding-set=-all,+kill", "readlink", f"/proc/{pid}/root", f"/proc/{pid}/fd/0"]
+    assert started.report() == "ready"
+    hidden = subprocess.run(look, capture_output=True, text=True, check=False)
+    assert (hidden.returncode, hidden.stdout) == (1, ""), hidden
+    started.close_input()
+    assert started.report() == ""
+    seen = subprocess.run(look, capture_output=True, text=True, check=False)
+    assert seen.returncode == 0, seen
