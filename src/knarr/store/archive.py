@@ -15,7 +15,7 @@ from knarr.store.tar_writer import TarWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from knarr.store.images import Image
     from knarr.store.parts import Parts
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Chosen = Sequence[tuple[Image, Sequence[str]]]
 
 DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_DIRECTORY = "docker-archive", "oci-archive", "oci-dir"
-_CHUNK = 1 << 20
 
 
 def load(store: Store, path: str) -> list[str]:
@@ -112,13 +111,12 @@ def _write(store: Store, chosen: Chosen, form: str, write: Callable[[bytes], obj
         out.entry(Entry(name.encode(), tar.FILE, 0o644, 0, 0, len(data), 0))
         out.data(data)
 
-    def put_file(name: str, path: str, size: int) -> None:
+    def put_chunks(name: str, size: int, chunks: Iterator[bytes]) -> None:
         out.entry(Entry(name.encode(), tar.FILE, 0o644, 0, 0, size, 0))
-        with open(path, "rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK):
-                out.data(chunk)
+        for chunk in chunks:
+            out.data(chunk)
 
-    oci_layout.save(store, chosen, put, put_file)
+    oci_layout.save(store, chosen, put, put_chunks)
     out.close()
 
 
@@ -151,21 +149,18 @@ def _save_directory(store: Store, chosen: Chosen, path: str) -> None:
     beside = f"{path.rstrip('/')}.{os.getpid()}~"
 
     def put(name: str, data: bytes) -> None:
+        put_chunks(name, len(data), iter((data,)))
+
+    def put_chunks(name: str, size: int, chunks: Iterator[bytes]) -> None:
         target = f"{beside}/{name}"
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(target, "wb") as file:
-            file.write(data)
-
-    def put_file(name: str, source: str, size: int) -> None:
-        target = f"{beside}/{name}"
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(source, "rb", buffering=0) as file, open(target, "wb", buffering=0) as out:
-            while os.copy_file_range(file.fileno(), out.fileno(), size):
-                pass
+            for chunk in chunks:
+                file.write(chunk)
 
     try:
         os.mkdir(beside)
-        oci_layout.save(store, chosen, put, put_file)
+        oci_layout.save(store, chosen, put, put_chunks)
         os.rename(beside, path)
     except BaseException:
         from knarr.store.removal import remove_tree

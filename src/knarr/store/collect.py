@@ -14,10 +14,10 @@ from knarr.oci import json
 from knarr.oci.digest import Digest
 from knarr.oci.reference import parse
 from knarr.record import Record
+from knarr.store.commit import sync
 from knarr.store.images import all_images, find_hex, find_image
 from knarr.store.refs import all_refs, remove_ref
 from knarr.store.removal import remove_tree
-from knarr.store.writer import sync_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,19 +113,23 @@ def _delete(writer: Writer, image: Image, in_use: InUse, *, force: bool) -> list
     _refuse_used(image, in_use(image.id), force)
     place = f"{writer.root}/images/{image.id.hex}"
     aside = writer.session.free_path("image")
-    os.rename(place, aside)
-    try:
-        _refuse_used(image, in_use(image.id), force)
-    except BaseException:
-        os.rename(aside, place)
-        raise
+    with writer.db.changing():  # or a collection would take the names of an image that comes back
+        try:
+            os.rename(place, aside)
+        except FileNotFoundError:
+            raise NotFound("image", image.id.hex[:12]) from None  # another command was quicker
+        try:
+            _refuse_used(image, in_use(image.id), force)
+        except BaseException:
+            os.rename(aside, place)
+            raise
     return _forget(writer, image.id, aside)
 
 
 def _forget(writer: Writer, image_id: Digest, aside: str) -> list[str]:
     """What is left to do once the image has been moved away."""
     lines = [_untag(writer, name) for name, target in sorted(all_refs(writer.root)) if target == image_id.hex]
-    sync_directory(f"{writer.root}/images")
+    sync(f"{writer.root}/images")
     writer.db.execute("DELETE FROM uses WHERE image = ?", image_id)
     remove_tree(aside)
     collected = collect(writer)
@@ -176,6 +180,9 @@ def collect(writer: Writer) -> Collected:
             pinned = db.execute("SELECT 1 FROM pins WHERE digest = ?", image)
             if not pinned and not os.path.isdir(f"{root}/images/{Digest(str(image)).hex}"):
                 db.execute("DELETE FROM uses WHERE image = ?", image)  # a kill came between
+        for ref, image_hex in all_refs(root):
+            if not os.path.isdir(f"{root}/images/{image_hex}"):
+                remove_ref(root, ref)  # here, too
         needed = {str(d) for (d,) in db.execute("SELECT digest FROM uses UNION SELECT digest FROM pins")}
         needed |= {f"sha256:{layer}" for layer in container_layers(root)}
         for name in os.listdir(f"{root}/layers"):

@@ -2,7 +2,7 @@
 
     layers  diff id, bytes of its files, bytes of its archive (0: not known), and the boot it was unpacked in while it
             is not yet synced to disk ("" after)
-    blobs   a compressed layer's digest and the diff id it unpacks to
+    blobs   a compressed layer's digest, the diff id it unpacks to, and the boot as above
     uses    which image needs which layer or blob
     pins    what a living session (knarr.store.session) relies on and no image names yet
 
@@ -25,7 +25,7 @@ _SCHEMA = 1
 _TABLES = """
 CREATE TABLE layers (diff_id TEXT PRIMARY KEY, size INTEGER NOT NULL, archive INTEGER NOT NULL,
   boot TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE blobs (digest TEXT PRIMARY KEY, diff_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE blobs (digest TEXT PRIMARY KEY, diff_id TEXT NOT NULL, boot TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE uses (image TEXT, digest TEXT, PRIMARY KEY (image, digest)) WITHOUT ROWID;
 CREATE TABLE pins (session TEXT, digest TEXT, PRIMARY KEY (session, digest)) WITHOUT ROWID;
 """

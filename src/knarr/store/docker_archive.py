@@ -65,15 +65,15 @@ def _load_one(store: Store, parts: Parts, saved: Saved) -> Image:
     config = decode(ImageConfig, json.loads(config_body), what)
     if len(config.rootfs.diff_ids) != len(saved.layers):
         raise DataError(f"{what}: {len(saved.layers)} layers, its config says {len(config.rootfs.diff_ids)}")
+    config_digest = digest_of(config_body)
+    here = store.find_image(config_digest)
+    if here is not None and all(store.has_layer(diff_id) for diff_id in config.rootfs.diff_ids):
+        return here  # perhaps from a registry, with a manifest that others know: ours would take its place
     layers = [
         _layer(store, parts, name, Digest(diff_id))
         for name, diff_id in zip(saved.layers, config.rootfs.diff_ids)
     ]
     ingest(store, layers, what)
-    config_digest = digest_of(config_body)
-    here = store.find_image(config_digest)
-    if here is not None:
-        return here  # perhaps from a registry, with a manifest that others know: ours would take its place
     manifest = Manifest(
         2,
         Descriptor(OCI_CONFIG, config_digest, len(config_body)),

@@ -20,18 +20,18 @@ from knarr.oci.reference import parse
 from knarr.store import docker_archive
 from knarr.store.archive_images import LayerPart, digest_of, ingest, name_all
 from knarr.store.parts import document as read_part
-from knarr.store.saved_layers import blob_of, damaged, manifest_of
+from knarr.store.saved_layers import blob_of, manifest_of, packed_chunks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from knarr.store.images import Image
     from knarr.store.parts import Parts
     from knarr.store.store import Store
 
     PutBytes = Callable[[str, bytes], None]
-    PutFile = Callable[[str, str, int], None]  # name in the layout, path of ours, size
+    PutChunks = Callable[[str, int, Iterator[bytes]], None]  # name in the layout, size, contents
 
 LAYOUT = "oci-layout"
 INDEX = "index.json"
@@ -58,11 +58,14 @@ def load(store: Store, parts: Parts) -> list[str]:
             continue
         image = _load_one(store, parts, descriptor)
         images[image.id] = image
-        found = names.setdefault(image.id, [])
-        found += [n for n in (*_names(descriptor), *tags.get(image.id, ())) if n not in found]
+        names.setdefault(image.id, []).extend((*_names(descriptor), *tags.get(image.id, ())))
     if not images:
         raise DataError(f"{INDEX}: names no image")
-    return [line for image in images.values() for line in name_all(store, image, names[image.id])]
+    return [
+        line
+        for image in images.values()
+        for line in name_all(store, image, list(dict.fromkeys(names[image.id])))
+    ]
 
 
 def _docker_tags(parts: Parts) -> dict[str, list[str]]:
@@ -135,9 +138,9 @@ def _path(digest: str) -> str:
 
 
 def save(
-    store: Store, chosen: Sequence[tuple[Image, Sequence[str]]], put: PutBytes, put_file: PutFile
+    store: Store, chosen: Sequence[tuple[Image, Sequence[str]]], put: PutBytes, put_chunks: PutChunks
 ) -> None:
-    """The images with the names that were asked for: documents to `put`, layers to `put_file`, each once."""
+    """The images with the names that were asked for: documents to `put`, layers to `put_chunks`, each once."""
     entries: list[dict[str, object]] = []
     written: set[str] = set()
     put(LAYOUT, json.dumps(_VERSION).encode())
@@ -154,7 +157,7 @@ def save(
         for layer, diff_id in zip(manifest.layers, image.config.rootfs.diff_ids, strict=True):
             if layer.digest not in written:
                 written.add(layer.digest)
-                _put_layer(store, layer, diff_id, put_file)
+                _put_layer(store, layer, diff_id, put_chunks)
         media_type = manifest.media_type or OCI_MANIFEST
         for name in names or ("",):
             annotations = {REF_NAME: name, _CONTAINERD_NAME: name} if name else {}
@@ -163,13 +166,10 @@ def save(
     put(INDEX, json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode())
 
 
-def _put_layer(store: Store, layer: Descriptor, diff_id: str, put_file: PutFile) -> None:
+def _put_layer(store: Store, layer: Descriptor, diff_id: str, put_chunks: PutChunks) -> None:
     if blob_of(store, layer.digest, diff_id) != layer.digest:
         raise DataError(
             f"layer {layer.digest}: its blob is not here, only one in another compression",
             hint="pull the image again, or save it as a docker-archive",
         )
-    path = store.writer.blob_path(layer.digest)
-    if os.stat(path).st_size != layer.size:
-        raise damaged(layer.digest)
-    put_file(_path(layer.digest), path, layer.size)
+    put_chunks(_path(layer.digest), layer.size, packed_chunks(store.writer.blob_path(layer.digest), layer))

@@ -9,6 +9,7 @@ from knarr.oci.digest import Digest
 from knarr.oci.image import Manifest
 from knarr.oci.manifest import read_manifest
 from knarr.record import Record
+from knarr.store.commit import archive_bytes
 from knarr.store.decompress import Decompressed
 
 _CHUNK = 1 << 20
@@ -17,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from knarr.oci.image import Descriptor
     from knarr.store.images import Image
     from knarr.store.store import Store
 
@@ -44,6 +46,21 @@ class SavedLayer(Record):
             raise damaged(self.diff_id)
 
 
+def packed_chunks(path: str, descriptor: Descriptor) -> Iterator[bytes]:
+    """A blob as it came. Raises `DataError` when it is not any more what its digest says, the last chunk held back."""
+    found = hashlib.new(Digest(descriptor.digest).algorithm)
+    left = descriptor.size
+    with open(path, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+            left -= len(chunk)
+            if left < 0 or (not left and found.hexdigest() != Digest(descriptor.digest).hex):
+                raise damaged(descriptor.digest)
+            yield chunk
+    if left:
+        raise damaged(descriptor.digest)
+
+
 def damaged(digest: str) -> DataError:
     return DataError(f"layer {digest}: is damaged in the store", hint="remove the image and pull it again")
 
@@ -53,7 +70,7 @@ def uncompressed(store: Store, image: Image) -> Iterator[SavedLayer]:
     manifest = manifest_of(store, image)
     for descriptor, diff_id in zip(manifest.layers, image.config.rootfs.diff_ids, strict=True):
         path = store.writer.blob_path(blob_of(store, descriptor.digest, diff_id))
-        size = store.writer.archive_bytes(diff_id) or _length(path)
+        size = archive_bytes(store.writer, diff_id) or _length(path)
         yield SavedLayer(Digest(diff_id), size, path)
 
 

@@ -34,7 +34,8 @@ class Session:
         self.name = _PREFIX + os.urandom(8).hex()
         self.path = f"{self.tmp}/{self.name}"
         self._made = 0
-        os.makedirs(self.partial, 0o700, exist_ok=True)
+        for directory in (self.tmp, self.partial):
+            os.makedirs(directory, 0o700, exist_ok=True)
         gate = os.open(self.tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # Held while a session's directory is made and locked, so that a sweep never sees one without its lock.

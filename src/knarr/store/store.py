@@ -56,12 +56,10 @@ class Store:
         return images.all_images(self.root)
 
     def read_blob(self, digest: Digest) -> bytes | None:
-        """A document: manifest, index, config. None when it is not here."""
-        try:
-            with open(f"{self.root}/blobs/{digest.algorithm}/{digest.hex}", "rb") as file:
-                return file.read()
-        except FileNotFoundError:
-            return None
+        """A document: manifest, index, config. None when it is not here, or not whole."""
+        from knarr.store.writer import read_document
+
+        return read_document(self.root, digest)
 
     # Writing.
 
@@ -122,7 +120,9 @@ class Store:
         when the disk is full; then nothing is left. What `read` raises passes through, and what came is kept for the
         next try. Callable from several threads.
         """
-        return self.writer.ingest_layer(descriptor, diff_id, read, progress)
+        from knarr.store.intake import ingest_layer
+
+        return ingest_layer(self.writer, descriptor, diff_id, read, progress)
 
     def put_blob(self, digest: Digest, data: bytes) -> None:
         """Keep a document that an image committed by this process refers to. Raises `DataError` for other bytes."""
@@ -134,12 +134,16 @@ class Store:
         `target` is what the name stands for, the index where there is one; it stays with the image. On disk, whatever
         happens, when this returns. Raises `DataError`, `HostError`.
         """
-        return self.writer.commit_image(name, target, manifest, config)
+        from knarr.store.commit import commit_image
+
+        return commit_image(self.writer, name, target, manifest, config)
 
     def tag(self, image: Image, name: Reference) -> None:
         """Give an image another name; who had it before loses it."""
+        from knarr.store.commit import tag
+
         with self.operation() as writer:
-            writer.tag(image, name)
+            tag(writer, image, name)
 
     def remove(
         self, name_or_id: str, *, in_use: Callable[[Digest], list[str]], force: bool = False
@@ -182,6 +186,10 @@ class Operation:
     def __enter__(self) -> Writer:
         return self._store.writer
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if self._closes:
             self._store.close()
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            from knarr.store.ingest import disk_trouble
+
+            raise disk_trouble(f"store {self._store.root}", error) from error
