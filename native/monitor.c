@@ -50,7 +50,7 @@ static int child_pidfd = -1;
 static bool failed;       /* the start */
 static int setter_status, child_status;
 static bool child_seen;
-static struct timespec ended, quiet_since;
+static struct timespec started, ended, quiet_since;
 static unsigned long long oom_before;
 
 /* ---- S, before it is itself --------------------------------------------------------------------------------------
@@ -191,6 +191,15 @@ static void take_answer(void)
 		monitor_primary_gone();
 }
 
+static void make_durable(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		fsync(fd); /* what cannot be synced is no worse off than before */
+		close(fd);
+	}
+}
+
 /* The start is over when S has ended and nobody holds the status connection any more. */
 static void settle_start(void)
 {
@@ -202,13 +211,14 @@ static void settle_start(void)
 		failed = true;
 	}
 	if (!failed) {
-		struct timespec now;
-		clock_gettime(CLOCK_REALTIME, &now);
+		clock_gettime(CLOCK_REALTIME, &started);
 		if (o.pidfile)
-			record_process(o.pidfile, proc, child, &now);
+			record_process(o.pidfile, proc, child, &started);
 		tell_starter("started", 7);
 		close_starter();
 		phase = RUNNING;
+		if (o.sync)
+			make_durable(o.sync); /* now that nobody waits for us */
 		return;
 	}
 	kill_container();
@@ -245,7 +255,7 @@ static void settle_end(bool anything_read)
 		return;
 	streams_close();
 	if (o.exitfile)
-		record_exit(o.exitfile, child_status, oom_kills(o.oom) > oom_before, ended);
+		record_exit(o.exitfile, child_status, oom_kills(o.oom) > oom_before, started, ended);
 	clients_exit(exit_code_of(child_status));
 	for (int i = 0; i < o.held_count; i++)
 		close(o.held[i]);

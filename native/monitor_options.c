@@ -85,6 +85,8 @@ struct monitor_options monitor_options(int argc, char **argv)
 			o.input = (int)number(word, value, 2);
 		else if (KEY("tty"))
 			o.tty = number(word, value, 1);
+		else if (KEY("sync"))
+			o.sync = value;
 		else if (KEY("stays"))
 			o.stays = number(word, value, 1);
 		else if (KEY("rows"))

@@ -15,7 +15,7 @@ struct monitor_options {
 	bool tty;
 	bool stays; /* the container outlives its primary client */
 	unsigned short rows, columns;
-	const char *log, *pidfile, *exitfile, *oom;
+	const char *log, *pidfile, *exitfile, *oom, *sync;
 	enum log_driver driver;
 	uint64_t max_size;
 	int max_files;

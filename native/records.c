@@ -4,8 +4,8 @@
  *     pid 4711                       code 137
  *     start 123456                   signal 9
  *     monitor 4700                   oom 0
- *     monitor_start 123450           finished 2006-01-02T15:04:05.000000000Z
- *     started 2006-…                                                          */
+ *     monitor_start 123450           started 2006-01-02T15:04:05.000000000Z
+ *     started 2006-…                 finished 2006-…                          */
 #include "records.h"
 
 #include <fcntl.h>
@@ -52,12 +52,13 @@ int exit_code_of(int status)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-bool record_exit(const char *path, int status, bool oom, struct timespec finished)
+bool record_exit(const char *path, int status, bool oom, struct timespec started, struct timespec finished)
 {
-	char text[128], time[TIMESTAMP + 1] = "";
-	timestamp(time, finished);
-	int n = snprintf(text, sizeof text, "code %d\nsignal %d\noom %d\nfinished %s\n", exit_code_of(status),
-	                 WIFSIGNALED(status) ? WTERMSIG(status) : 0, oom, time);
+	char text[192], from[TIMESTAMP + 1] = "", to[TIMESTAMP + 1] = "";
+	timestamp(from, started);
+	timestamp(to, finished);
+	int n = snprintf(text, sizeof text, "code %d\nsignal %d\noom %d\nstarted %s\nfinished %s\n", exit_code_of(status),
+	                 WIFSIGNALED(status) ? WTERMSIG(status) : 0, oom, from, to);
 	return write_beside(path, text, (size_t)n);
 }
 

@@ -10,7 +10,7 @@
 bool record_process(const char *path, int proc, pid_t pid, const struct timespec *started);
 
 /* status as wait(2) gives it. */
-bool record_exit(const char *path, int status, bool oom, struct timespec finished);
+bool record_exit(const char *path, int status, bool oom, struct timespec started, struct timespec finished);
 
 /* The number behind `oom_kill ` in a file of a memory cgroup; 0 when there is none. */
 unsigned long long oom_kills(const char *path);
