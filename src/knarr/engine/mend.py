@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from knarr.engine.engine import Engine
 
-_ABANDONED_S = 60
+_ABANDONED_S = 5
 _LOST_CODE = 137
 
 
@@ -52,6 +52,11 @@ def _tear_down(engine: Engine, directory: ContainerDir) -> None:
     plan = f"{directory.run}/teardown"
     if os.path.exists(plan):
         execute_file(plan, rootless=engine.facts.euid != 0)
+    elif os.path.isdir(f"{engine.paths.run}/networks"):
+        from knarr.network.mend import mend as mend_network
+
+        # Killed before the plan was written: what it may have taken of the network is known by its id alone.
+        mend_network(engine.paths, lambda other: other != directory.id)
     delete_tree(directory.run)
 
 
@@ -70,11 +75,6 @@ def mend_all(engine: Engine) -> None:
         if not os.path.exists(f"{directory.root}/config.json") and not directory.alive():
             _sweep(engine, directory.root, container_id)
     _sweep_half_made(engine)
-    if os.path.isdir(f"{engine.paths.run}/networks"):
-        from knarr.network.mend import mend as mend_network
-
-        # Last: what a tear-down plan gives back later could be another's by then.
-        mend_network(engine.paths, lambda container_id: ContainerDir(engine.paths, container_id).alive())
 
 
 def _sweep_half_made(engine: Engine) -> None:

@@ -113,7 +113,7 @@ def start(
     # From here on the monitor tears down what was taken, whether the container starts or not.
     for fd in prepared.attachment.hold_fds:
         os.close(fd)
-    _meanwhile(engine, directory, config)
+    _mend_meanwhile(engine)
     started = monitor.await_start(
         launched, on_pause=_pause_handler(engine, config, prepared, place), on_warning=warn
     )
@@ -222,6 +222,8 @@ def _monitor_request(
         f"stdin={_stdin_mode(config, foreground)}",
         f"tty={int(options.tty)}",
     ]
+    if not options.auto_remove:
+        words.append(f"sync={directory.root}/config.json")
     if place.oom_file:
         words.append(f"oom={place.oom_file}")
     if prepared.around.uid_maps or prepared.around.userns_path:
@@ -265,15 +267,8 @@ def _pause_handler(
     return on_pause
 
 
-def _meanwhile(engine: Engine, directory: ContainerDir, config: ContainerConfig) -> None:
-    """What has time while the kernel starts the container: make the configuration durable, mend what others left."""
-    if not config.options.auto_remove:
-        try:
-            fd = os.open(f"{directory.root}/config.json", os.O_RDONLY | os.O_CLOEXEC)
-            os.fsync(fd)
-            os.close(fd)
-        except OSError:
-            return  # the container may be gone again already
+def _mend_meanwhile(engine: Engine) -> None:
+    """While the kernel starts the container there is time to mend what others left."""
     try:
         mend_all(engine)
     except (KnarrError, OSError):
