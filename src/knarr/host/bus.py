@@ -1,15 +1,16 @@
 """A connection to systemd's manager over D-Bus, and the few things asked of it. Imported only where systemd runs.
 
-Messages are jeepney's; the loop that reads them is ours, because systemd's own socket (`private`, which is there
-without a D-Bus daemon) is no bus: nobody answers a `Hello` on it.
+systemd's own socket (`private`, which is there without a D-Bus daemon) is no bus: nobody answers a `Hello` on it.
 """
 
 from __future__ import annotations
 
+import _socket
 import os
 import time
 
 from knarr.errors import HostError
+from knarr.host import dbus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,15 +61,14 @@ class Bus:
     """One connection; a context manager."""
 
     def __init__(self, path: str, *, is_bus: bool, timeout_s: float = 25.0) -> None:
-        from jeepney import Parser
-        from jeepney.io.blocking import prep_socket
-
-        self._socket = prep_socket(path, timeout=2.0)
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         self._socket.settimeout(timeout_s)
-        self._parser = Parser()
+        self._received = bytearray()
         self._serial = 0
         self._jobs: dict[str, str] = {}  # job → result, as they ended
         try:
+            self._socket.connect(path)
+            self._authenticate()
             if is_bus:
                 self.call(_BUS, "/org/freedesktop/DBus", _BUS, "Hello")
                 rule = (
@@ -104,20 +104,16 @@ class Bus:
         body: tuple[Any, ...] = (),
     ) -> tuple[Any, ...]:
         """The body of the reply. Raises `BusError`, and `OSError` for a connection that broke or fell silent."""
-        from jeepney import DBusAddress, HeaderFields, MessageType, new_method_call
-
-        address = DBusAddress(path, bus_name=name, interface=interface)
-        message = new_method_call(address, member, signature or None, body)
         self._serial += 1
-        self._socket.sendall(message.serialise(serial=self._serial))
+        self._socket.sendall(dbus.method_call(self._serial, name, path, interface, member, signature, body))
         while True:
             reply = self._receive()
-            if reply.header.fields.get(HeaderFields.reply_serial) != self._serial:
+            if reply.fields.get(dbus.REPLY_SERIAL) != self._serial:
                 continue
-            if reply.header.message_type is MessageType.error:
+            if reply.kind == dbus.ERROR:
                 text = str(reply.body[0]) if reply.body else ""
-                raise BusError(reply.header.fields.get(HeaderFields.error_name, ""), text)
-            return tuple(reply.body)
+                raise BusError(reply.fields.get(dbus.ERROR_NAME, ""), text)
+            return reply.body
 
     def job_result(self, job: str, timeout_s: float) -> str:
         """How a job ended: `done`, `failed`, `timeout`, …; "" when it has not within the time."""
@@ -133,17 +129,32 @@ class Bus:
                 return ""
         return self._jobs.pop(job)
 
-    def _receive(self) -> Any:
-        """The next message. A job's end is noted: it may come before the reply that names the job."""
-        from jeepney import HeaderFields, MessageType
+    def _authenticate(self) -> None:
+        """The kernel tells the other side who we are; it wants to hear it from us too (D-Bus, EXTERNAL)."""
+        uid = str(os.geteuid()).encode().hex().encode()
+        self._socket.sendall(b"\0AUTH EXTERNAL " + uid + b"\r\n")
+        while b"\r\n" not in self._received:
+            self._fill()
+        answer, _, rest = bytes(self._received).partition(b"\r\n")
+        if not answer.startswith(b"OK"):
+            raise BusError("", f"it does not let us in: {answer.decode('ascii', 'replace')}")
+        self._received = bytearray(rest)
+        self._socket.sendall(b"BEGIN\r\n")
 
-        while (message := self._parser.get_next_message()) is None:
-            data = self._socket.recv(16384)
-            if not data:
-                raise ConnectionResetError("the connection was closed")
-            self._parser.add_data(data)
-        if message.header.message_type is MessageType.signal:
-            if message.header.fields.get(HeaderFields.member) == "JobRemoved" and len(message.body) == 4:
+    def _receive(self) -> dbus.Message:
+        """The next message. A job's end is noted: it may come before the reply that names the job."""
+        while not (size := dbus.message_size(self._received)) or len(self._received) < size:
+            self._fill()
+        message = dbus.parse(bytes(self._received[:size]))
+        del self._received[:size]
+        if message.kind == dbus.SIGNAL and message.fields.get(dbus.MEMBER) == "JobRemoved":
+            if len(message.body) == 4:
                 _, job, _, result = message.body
                 self._jobs[job] = result
         return message
+
+    def _fill(self) -> None:
+        data = self._socket.recv(16384)
+        if not data:
+            raise ConnectionResetError("the connection was closed")
+        self._received += data

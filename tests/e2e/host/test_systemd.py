@@ -6,7 +6,6 @@ hierarchy because that is what is mounted on its /sys/fs/cgroup.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -22,7 +21,6 @@ SYSTEMD = Path("/usr/lib/systemd/systemd")
 pytestmark = [
     pytest.mark.requires("root", "cgroup-v2"),
     pytest.mark.skipif(not SYSTEMD.exists(), reason=f"{SKIPPED}systemd's program"),
-    pytest.mark.skipif(importlib.util.find_spec("jeepney") is None, reason=f"{SKIPPED}jeepney"),
 ]
 
 AROUND = """\
