@@ -51,7 +51,8 @@ def _runs(*argv: str) -> bool:
 
 
 def _filesystem(name: str) -> bool:
-    return name in Path("/proc/filesystems").read_text().split()
+    """Built in or loaded already, or a module that the first mount would load."""
+    return name in Path("/proc/filesystems").read_text().split() or _runs("modprobe", "-n", "-q", name)
 
 
 def _has_cap(number: int) -> bool:
@@ -65,6 +66,7 @@ PROBES: dict[str, Callable[[], bool]] = {
     "userns": lambda: _runs("unshare", "-U", "true"),
     "cgroup-v1": lambda: _cgroup("cgroup"),
     "cgroup-v2": lambda: _cgroup("cgroup2"),
+    "cgroup-v2-only": lambda: _cgroup("cgroup2") and not _cgroup("cgroup"),
     "systemd": lambda: Path("/run/systemd/system").is_dir(),
     "overlay": lambda: _filesystem("overlay"),
     "erofs": lambda: _filesystem("erofs"),

@@ -71,7 +71,7 @@ def execute(
     root = f"/proc/{state.pid}/root"
     account = identity_in((root,), request.user or config.options.user or config.image_config.user)
     process = _process(config, request, account, spec, engine.facts)
-    place = placing.entrance(_run_document(directory, "cgroup.json", CgroupPlacement), state.pid)
+    place = placing.entrance(_run_document(directory, "cgroup.json", CgroupPlacement), f"/proc/{state.pid}")
     target = ExecTarget(state.pid, state.pid_start, _entered(state.pid), place)
     relayed = request.tty or request.detach or any(os.isatty(fd) for fd in (0, 1, 2))
     far = placing.far_from(place, engine.facts.cgroup_v2)

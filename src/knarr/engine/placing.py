@@ -173,16 +173,17 @@ def with_parent(pid: int) -> tuple[int, int]:
     return _parent(pid), pid
 
 
-def entrance(at: CgroupPlacement, pid: int) -> CgroupPlacement:
+def entrance(at: CgroupPlacement, process: str) -> CgroupPlacement:
     """Where another process of the container may start: a cgroup whose children were given controllers (systemd or
-    docker inside the container did that) takes none, so then it is the one that its first process is in now."""
+    docker inside the container did that) takes none, so then it is the one that its first process is in now.
+    `process` is that one's directory in /proc."""
     if not at.v2:
         return at
     try:
         with open(f"{at.v2}/cgroup.subtree_control", encoding="ascii") as file:
             if not file.read().strip():
                 return at
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        with open(f"{process}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
             own = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
     except (OSError, StopIteration):
         return at
