@@ -50,7 +50,6 @@ OPTIONS = (
     Option("init", "Process 1 reaps children and forwards signals", "flag"),
     Option("interactive", "Keep standard input open", "flag", "i"),
     Option("ip", "IPv4 address on the network"),
-    Option("ip6", "IPv6 address on the network"),
     Option("ipc", "IPC namespace: private, host, none, shareable or container:NAME"),
     Option("label", "Set a label", "many", "l", "KEY[=VALUE]"),
     Option("label-file", "Read labels from a file", "many", metavar="FILE"),
@@ -112,7 +111,7 @@ def container_options(parsed: Parsed) -> ContainerOptions:
         init=parsed.flag("init"),
         labels=_labels(parsed),
         annotations=_pairs(parsed.many("annotation"), "annotation"),
-        stop_signal=parsed.text("stop-signal"),
+        stop_signal=_stop_signal(parsed.text("stop-signal")),
         stop_timeout_s=parsed.integer("stop-timeout"),
         mounts=(
             *map(mount_forms.from_volume_flag, parsed.many("volume")),
@@ -179,7 +178,6 @@ def _network(parsed: Parsed) -> NetworkRequest:
         add_hosts=parsed.many("add-host"),
         mac_address=parsed.text("mac-address"),
         ip=parsed.text("ip"),
-        ip6=parsed.text("ip6"),
     )
 
 
@@ -222,6 +220,14 @@ def _device(text: str) -> DeviceRequest:
     if not source.startswith("/") or not set(access) <= set("rwm"):
         raise UsageError(f"invalid device {text!r}", hint="as /dev/HOST[:/dev/INSIDE[:rwm]]")
     return DeviceRequest(os.path.normpath(source), os.path.normpath(target or source), access or "rwm")
+
+
+def _stop_signal(text: str) -> str:
+    if text:
+        from knarr.engine import signals
+
+        signals.number(text)
+    return text
 
 
 def _environment(parsed: Parsed) -> tuple[str, ...]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+from _io import TextIOWrapper
 
 from knarr.cli.catalogue import COMMANDS
 from knarr.cli.options import Command, HelpWanted, Option, help_text, parse
+from knarr.cli.visible import visible
 from knarr.errors import CommandNotExecutable, CommandNotFound, KnarrError, UsageError
 
 TYPE_CHECKING = False
@@ -30,6 +32,8 @@ _INTERRUPTED = 130
 def entry() -> None:
     """The console script. Leaves by `os._exit`: finalising the interpreter costs 3 ms and does nothing for us."""
     _open_standard_descriptors()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # half a character in a label is no reason to fail
     code = main(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -157,15 +161,10 @@ def complain(error: KnarrError) -> None:
     """One line on standard error, and one with the hint. Nothing when the cause has been told already."""
     if not error.message:
         return
-    text = f"knarr: {_printable(error.message)}\n"
+    text = f"knarr: {visible(error.message)}\n"
     if error.hint:
-        text += f"  {_printable(error.hint)}\n"
+        text += f"  {visible(error.hint)}\n"
     os.write(2, text.encode("utf-8", "backslashreplace"))
-
-
-def _printable(text: str) -> str:
-    """Error texts quote what images and registries say: no control character of theirs reaches the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def exit_code(error: KnarrError, command: str) -> int:

@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from knarr.cli.visible import visible
+from knarr.cli.warnings import warn
 from knarr.engine.pull import Progress
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class Quiet(Progress):
     """Warnings only."""
 
     def warned(self, message: str) -> None:
-        print(f"knarr: warning: {message}", file=sys.stderr)
+        warn(message)
 
 
 class Lines(Quiet):
@@ -90,7 +92,7 @@ class OnTerminal(Progress):
         self._print(opening(reference))
 
     def warned(self, message: str) -> None:
-        self._bars.console.print(f"warning: {message}", style="yellow", highlight=False, markup=False)
+        self._bars.console.print(f"warning: {visible(message)}", style="yellow", highlight=False, markup=False)
 
     def waiting(self, digest: str, size: int) -> None:
         self._tasks[digest] = self._bars.add_task("Waiting", total=size or None, layer=short(digest))

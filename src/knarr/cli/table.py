@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from knarr.cli.visible import visible
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,7 +13,7 @@ _GAP = "   "
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Left-aligned columns under `heads`; control characters in cells are shown, never sent to the terminal."""
-    clean = [[_visible(cell) for cell in row] for row in rows]
+    clean = [[visible(cell) for cell in row] for row in rows]
     widths = [
         max(len(head), *(len(row[i]) for row in clean)) if clean else len(head)
         for i, head in enumerate(heads)
@@ -21,9 +23,3 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         _GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-def _visible(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

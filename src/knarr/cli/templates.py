@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from knarr.cli.visible import visible
 from knarr.errors import UsageError
 from knarr.oci import json
 
@@ -11,17 +14,22 @@ if TYPE_CHECKING:
 
 
 def render(form: str, value: Any) -> str:
-    """`form` with its actions replaced. Raises `UsageError` for what is no template or names no field."""
+    """`form` with its actions replaced. Raises `UsageError` for what is no template or names no field.
+
+    A program that reads the output gets values as they are; a terminal gets control characters visibly.
+    """
     if form == "json":
         return json.dumps(value)
     form = form.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n")
+    at_terminal = os.isatty(1)
     out, rest = "", form
     while "{{" in rest:
         text, _, rest = rest.partition("{{")
         action, closed, rest = rest.partition("}}")
         if not closed:
             raise UsageError(f"invalid template {form!r}: an action is not closed")
-        out += text + _action(action.strip(), value, form)
+        found = _action(action.strip(), value, form)
+        out += text + (visible(found) if at_terminal else found)
     return out + rest
 
 
@@ -50,7 +58,7 @@ def _field(path: str, value: Any, form: str) -> Any:
 def _index(value: Any, name: str, form: str) -> Any:
     if isinstance(value, dict) and name in value:
         return value[name]
-    if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+    if isinstance(value, list) and name.isdecimal() and len(name) < 10 and int(name) < len(value):
         return value[int(name)]
     raise UsageError(f"invalid template {form!r}: there is no field {name!r}")
 

@@ -90,7 +90,7 @@ def _check(options: ContainerOptions, image: Image) -> None:
         raise UsageError(
             "--hostname cannot be used with --network container:…: the host name is that container's"
         )
-    if shared and (options.network.ip or options.network.ip6 or options.network.mac_address):
+    if shared and (options.network.ip or options.network.mac_address):
         raise UsageError(f"addresses cannot be chosen with --network {mode}")
     targets = [m.target for m in options.mounts]
     for target in targets:

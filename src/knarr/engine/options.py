@@ -67,7 +67,6 @@ class NetworkRequest(Record):
     add_hosts: tuple[str, ...] = ()
     mac_address: str = ""
     ip: str = ""
-    ip6: str = ""
 
 
 class SecurityRequest(Record):

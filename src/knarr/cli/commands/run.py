@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _RUN_OPTIONS = (
     Option("detach", "Run in the background and print the container's id", "flag", "d"),
     Option("detach-keys", "Keys that leave the container running", default="ctrl-p,ctrl-q"),
-    Option("attach", "Attach to stdin, stdout or stderr", "many", "a", "STREAM"),
     Option("plan", "Print the steps and where each comes from in the specification; run nothing", "flag"),
     Option("print-spec", "Print the runtime specification; run nothing", "flag"),
     Option("rm", "Remove the container when it ends", "flag"),
