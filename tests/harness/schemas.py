@@ -1,7 +1,7 @@
 """The specifications' own JSON schemas.
 
-They come as Go modules pinned in tests/conformance/go.mod: `go mod download -json` there before the run (`make conformance`
-does it); nothing is fetched here.
+They come as Go modules pinned in tests/conformance/go.mod: `go mod download -json` there before the run
+(`make conformance` does it); nothing is fetched here.
 """
 
 from __future__ import annotations
