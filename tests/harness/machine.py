@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -83,6 +84,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     from harness.clean import sweep
 
+    # A run started in the background of a shell has these ignored, and so would everything the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     sweep()
     state = Path(tempfile.gettempdir(), PREFIX + identity(os.getpid()))
     state.mkdir(mode=0o711)
