@@ -7,7 +7,6 @@ import threading
 from typing import TYPE_CHECKING
 
 from knarr.cli.visible import visible
-from knarr.cli.warnings import warn
 from knarr.engine.pull import Progress
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class Quiet(Progress):
     """Warnings only."""
 
     def warned(self, message: str) -> None:
-        warn(message)
+        print(f"knarr: warning: {visible(message)}", file=sys.stderr)
 
 
 class Lines(Quiet):

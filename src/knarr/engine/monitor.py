@@ -63,8 +63,8 @@ def start(
 
 def launch(request: MonitorRequest) -> Launched:
     """Start a monitor. It has everything it was given from here on; the listening socket is closed on our side."""
+    plan = native.plan_fd(request.steps)  # may refuse: nothing is open yet
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-    plan = native.plan_fd(request.steps)
     words = [f"plan={plan}", f"status={far.fileno()}"]
     ours = [plan]
     fds = [plan, far.fileno(), *request.hold]

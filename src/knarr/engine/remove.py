@@ -27,7 +27,7 @@ def remove(engine: Engine, directory: ContainerDir, *, force: bool = False, volu
             )
         from knarr.engine.stop import stop
 
-        stop(engine, directory, 0)
+        stop(engine, directory, 0, "KILL")
     try:
         mend(engine, directory)
         lock = directory.acquire()

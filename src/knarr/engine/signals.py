@@ -16,13 +16,13 @@ NUMBERS = {
 def number(text: str) -> int:
     """`15`, `TERM`, `SIGTERM`, `SIGRTMIN+3`, `rtmax-2`. Raises `UsageError`."""
     name = text.upper().removeprefix("SIG")
-    if name.isdecimal() and name.isascii():
+    if name.isdecimal() and name.isascii() and len(name) < 10:
         value = int(name)
         if 0 < value <= NUMBERS["RTMAX"]:
             return value
     for sign in "+-":
         base, found, offset = name.partition(sign)
-        if found and base in ("RTMIN", "RTMAX") and offset.isdecimal() and offset.isascii():
+        if found and base in ("RTMIN", "RTMAX") and offset.isdecimal() and len(offset) < 10:
             value = NUMBERS[base] + (int(offset) if sign == "+" else -int(offset))
             if NUMBERS["RTMIN"] <= value <= NUMBERS["RTMAX"]:
                 return value

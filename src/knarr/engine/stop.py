@@ -8,11 +8,12 @@ import os
 from knarr.engine import signals
 from knarr.engine.container_dir import ContainerDir
 from knarr.engine.state import PAUSED, State, read_state
-from knarr.errors import Conflict, HostError, NotFound
+from knarr.errors import Conflict, HostError, NotFound, UsageError
 from knarr.host import native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from knarr.engine.container_dir import ContainerConfig
     from knarr.engine.engine import Engine
 
 DEFAULT_STOP_TIMEOUT_S = 10.0
@@ -55,13 +56,13 @@ def stop(engine: Engine, directory: ContainerDir, timeout_s: float | None = None
         mend(engine, directory)
         return False
     config = directory.config()
-    asked = signal or config.options.stop_signal or config.image_config.stop_signal
+    number = signals.number(signal) if signal else _own_stop_signal(config)
     limit = timeout_s
     if limit is None:
         own = config.options.stop_timeout_s
         limit = float(own) if own is not None else DEFAULT_STOP_TIMEOUT_S
     try:
-        signal_container(directory, signals.number(asked) if asked else _signal.SIGTERM)
+        signal_container(directory, number)
         if state.status == PAUSED:
             unpause(directory)
     except Conflict:
@@ -73,6 +74,17 @@ def stop(engine: Engine, directory: ContainerDir, timeout_s: float | None = None
             pass
     await_end(engine, directory, state)
     return True
+
+
+def _own_stop_signal(config: ContainerConfig) -> int:
+    """What the container wants to be asked with. What an image says may be nonsense; then it is SIGTERM."""
+    for asked in (config.options.stop_signal, config.image_config.stop_signal):
+        try:
+            if asked:
+                return signals.number(asked)
+        except UsageError:
+            continue
+    return int(_signal.SIGTERM)
 
 
 def _process_ended(state: State, timeout_s: float | None) -> bool:

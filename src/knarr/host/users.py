@@ -56,7 +56,7 @@ def resolve(user: str, passwd: str, group: str, extra_groups: Sequence[str] = ()
     """As `identity_in`, from the two files' text. A group given by hand replaces the user's supplementary groups."""
     who, _, wanted_group = user.partition(":")
     known = _find_user(who, passwd)
-    if known is None and who and not who.isdecimal():
+    if known is None and who and not (who.isascii() and who.isdecimal()):
         raise UsageError(
             f"unable to find user {who}: no matching entries in passwd file",
             hint="give a number, or a user that is in the image's /etc/passwd",
@@ -78,7 +78,7 @@ def group_id(wanted: str, group: str) -> int:
     for entry in _groups(group):
         if wanted in (entry.name, str(entry.gid)):
             return entry.gid
-    if wanted.isdecimal():
+    if wanted.isascii() and wanted.isdecimal():
         return _checked(wanted)
     raise UsageError(
         f"unable to find group {wanted}: no matching entries in group file",
@@ -92,7 +92,7 @@ def _plain(user: str, passwd: str) -> Identity:
 
 
 def _numeric(user: str) -> bool:
-    return user.replace(":", "", 1).isdecimal()
+    return user.isascii() and user.replace(":", "", 1).isdecimal()
 
 
 def _find_user(who: str, passwd: str) -> _User | None:
