@@ -172,6 +172,7 @@ def _make_reachable(path: Path) -> None:
     closed = [p for p in reversed(path.parents) if not p.stat().st_mode & 0o001]
     if not closed:
         return
+    here = os.getcwd()  # which is now below the mount: go there again
     handle = os.open(path, os.O_PATH | os.O_DIRECTORY)
     try:
         mount("none", str(closed[0]), "tmpfs", 0, "mode=0755")
@@ -179,6 +180,7 @@ def _make_reachable(path: Path) -> None:
         mount(f"/proc/self/fd/{handle}", str(path), "", _MS_BIND | _MS_REC)
     finally:
         os.close(handle)
+    os.chdir(here)
 
 
 class Hierarchy(NamedTuple):
