@@ -38,7 +38,7 @@ check: packages-test $(READY)
 
 conformance: packages-test $(READY)
 	@tools/prepare packages $(JUDGES) $(if $(shell command -v go),,golang-go)
-	@cd tests/conformance && go mod download -json >/dev/null
+	@cd tests/conformance && GOMODCACHE=$(CURDIR)/build/go GOFLAGS=-modcacherw go mod download -json >/dev/null
 	@$(PY) -m pytest tests/conformance
 
 bench: packages-test $(READY)

@@ -1,12 +1,13 @@
 """The specifications' own JSON schemas.
 
-They come as Go modules pinned in tests/conformance/go.mod: `go mod download -json` there before the run
-(`make conformance` does it); nothing is fetched here.
+They come as Go modules pinned in tests/conformance/go.mod: `make conformance` fetches them into build/go before
+the run; nothing is fetched here.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def _schemas(which: str) -> Schemas:
         pytest.skip(f"{SKIPPED}go")
     # What is in the module cache already is not asked for on the network, which is not there.
     argv = ["go", "mod", "download", "-json", SPECIFICATIONS[which]]
-    done = subprocess.run(argv, cwd=MODULES, capture_output=True, text=True)
-    assert done.returncode == 0, f"run `go mod download -json` in {MODULES}: {done.stdout}{done.stderr}"
+    env = os.environ | {"GOMODCACHE": str(REPOSITORY / "build/go"), "GOFLAGS": "-modcacherw"}
+    done = subprocess.run(argv, cwd=MODULES, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, f"run `make conformance`: {done.stdout}{done.stderr}"
     return Schemas(Path(json.loads(done.stdout)["Dir"]) / "schema")
