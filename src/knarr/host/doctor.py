@@ -333,7 +333,7 @@ def space(m: Machine) -> Check:
         )
     text = f"{free // _MIB} MiB free in {m.paths.root}"
     return (
-        Check("disk space", WARN, text, "knarr image prune")
+        Check("disk space", WARN, text, "knarr rmi IMAGE")
         if free < 1024 * _MIB
         else Check("disk space", OK, text)
     )

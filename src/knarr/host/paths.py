@@ -121,7 +121,7 @@ def _make_private(directory: str) -> None:
 def _unusable(directory: str, e: OSError) -> HostError:
     hint = "choose another place with --root and --run-root, or KNARR_ROOT and KNARR_RUN"
     if e.errno == errno.ENOSPC:
-        hint = "free some space: `knarr image prune`, `knarr container prune`"
+        hint = "free some space: `knarr rmi IMAGE`, `knarr rm CONTAINER`"
     return HostError(f"cannot make {directory}: {os.strerror(e.errno or 0).lower()}", hint=hint)
 
 

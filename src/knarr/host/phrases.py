@@ -108,7 +108,7 @@ def hint(step: Step, number: int) -> str:
     if step.op in ("clone", "unshare") and number in (errno.EPERM, errno.ENOSPC, errno.EUSERS):
         return _NO_USERNS
     if number == errno.ENOSPC:
-        return "free some space: `knarr image prune`, `knarr container prune`"
+        return "free some space: `knarr rmi IMAGE`, `knarr rm CONTAINER`"
     return ""
 
 

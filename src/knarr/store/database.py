@@ -88,8 +88,13 @@ class Database:
             self.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", *row)  # noqa: S608  # our own names
 
     def _failed(self, e: sqlite3.Error) -> HostError:
-        hint = "free some space: `knarr image prune`" if "full" in str(e) else ""
-        return HostError(f"{self._path}: {e}", hint=hint)
+        # SQLite calls a full disk an I/O error where its shared memory is what does not fit.
+        if "full" in str(e) or ("I/O" in str(e) and os.statvfs(os.path.dirname(self._path)).f_bavail == 0):
+            return HostError(
+                f"{self._path}: no space left on device",
+                hint="free some space: `knarr rmi IMAGE`, `knarr rm CONTAINER`",
+            )
+        return HostError(f"{self._path}: {e}")
 
 
 class _Transaction:

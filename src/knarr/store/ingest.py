@@ -156,5 +156,5 @@ def disk_trouble(what: str, e: OSError) -> HostError:
     """A file of the store could not be written."""
     hint = ""
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some space: `knarr image prune`, `knarr container prune`"
+        hint = "free some space: `knarr rmi IMAGE`, `knarr rm CONTAINER`"
     return HostError(f"{what}: {os.strerror(e.errno or 0).lower()}", hint=hint)

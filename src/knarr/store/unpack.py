@@ -80,9 +80,7 @@ def unpack(reader: TarReader, root: int, *, userxattr: bool, max_entries: int = 
 def _translated(e: OSError, name: bytes) -> DataError | HostError:
     cause = f"{shown(name)}: {os.strerror(e.errno or 0).lower()}"
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HostError(
-            f"unpack {cause}", hint="free some space: `knarr image prune`, `knarr container prune`"
-        )
+        return HostError(f"unpack {cause}", hint="free some space: `knarr rmi IMAGE`, `knarr rm CONTAINER`")
     if e.errno in _HOSTS_FAULT:
         return HostError(f"unpack {cause}")
     return DataError(f"unpack {cause}")

@@ -273,7 +273,7 @@ def test_a_full_disk_leaves_nothing(small_disk: Path, image: MadeImage) -> None:
         for _ in range(2):
             with pytest.raises(HostError, match="no space left on device") as caught:
                 ingest(store, parcels(big)[0])
-            assert "prune" in caught.value.hint
+            assert "knarr rmi" in caught.value.hint
             assert [f for f in files(store.root) if not f.startswith("tmp/making-")] == before
         add(store, image, "fits")
         audit(store)

@@ -405,6 +405,6 @@ def test_a_full_disk(tmp_path: Path) -> None:
         room = Room(place)
         with pytest.raises(HostError, match=r"unpack '.*': no space left on device") as caught:
             room.unpack(*(member(f"f{i}", data=b"x" * 100_000) for i in range(20)))
-        assert "prune" in caught.value.hint
+        assert "knarr rmi" in caught.value.hint
     finally:
         subprocess.run(["umount", str(place)], check=True)
