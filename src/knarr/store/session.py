@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 import time
 
 from knarr.errors import HostError
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 _PREFIX = "making-"
 _KEEP_PARTIAL_S = 24 * 3600
 _POLL_S = 0.05
+# <linux/fs.h>: _IOR('f', 1, long), _IOW('f', 2, long), and the flag `chattr +T` sets.
+_GET_FLAGS, _SET_FLAGS = (
+    way << 30 | struct.calcsize("l") << 16 | ord("f") << 8 | nr for way, nr in ((2, 1), (1, 2))
+)
+_TOP_DIRECTORY = 0x20000
 
 
 class Session:
@@ -33,7 +39,6 @@ class Session:
         self.partial = f"{self.tmp}/partial"
         self.name = _PREFIX + os.urandom(8).hex()
         self.path = f"{self.tmp}/{self.name}"
-        self._made = 0
         for directory in (self.tmp, self.partial):
             os.makedirs(directory, 0o700, exist_ok=True)
         gate = os.open(self.tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -46,12 +51,12 @@ class Session:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:
             os.close(gate)
+        _spread(self.path)
         self._sweep(dead)
 
     def free_path(self, what: str) -> str:
         """A path in this session's directory that nothing has yet."""
-        self._made += 1
-        return f"{self.path}/{what}-{self._made}"
+        return f"{self.path}/{what}-{os.urandom(8).hex()}"
 
     def close(self) -> None:
         """Remove the directory, then let go of its lock."""
@@ -124,6 +129,22 @@ class Session:
                 os.close(fd)
                 raise
             os.close(fd)  # it was finished and moved away, or swept: look again
+
+
+def _spread(directory: str) -> None:
+    """Ask ext4 to put each directory made here into a part of the disk of its own, which it chooses by their names.
+
+    Else a layer's files go where layers were deleted, and ext4 looks at every inode that was freed there in the last
+    half minute before it takes one: unpacking 6,700 files after some removals took 0.4 s with this, 0.7 to 4 without.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(fd, _GET_FLAGS, bytes(struct.calcsize("l"))))[0]
+        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("l", flags | _TOP_DIRECTORY))
+    except OSError:
+        pass  # another file system
+    finally:
+        os.close(fd)
 
 
 def try_lock(fd: int) -> bool:
