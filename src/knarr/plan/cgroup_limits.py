@@ -56,10 +56,12 @@ class _Compiler:
         if not self.facts.cgroups_v1 and self.facts.cgroup_v2 is None:
             return "this machine has no cgroup hierarchy mounted (mount one on /sys/fs/cgroup)"
         if self.facts.rootless:
-            return (
-                "no cgroup with that controller is delegated to this user "
-                "(run as root, or in a systemd user session with `Delegate=yes` on user@.service)"
-            )
+            way = "run as root, or have a cgroup handed to you: cgroups(7), delegation"
+            if self.place.scope:
+                way = "run as root, or give `Delegate=yes` to user@.service"
+            elif self.facts.systemd:
+                way = "run as root, or have a systemd of your own: log in, or `sudo loginctl enable-linger $USER`"
+            return f"no cgroup with that controller is delegated to this user ({way})"
         return "no mounted cgroup hierarchy has that controller"
 
 

@@ -99,3 +99,14 @@ def test_the_root_of_a_part_of_the_hierarchy_is_no_root() -> None:
     assert not placement(inside, "c1", resources=MEMORY).certain
     aside = placement(inside, "c1", foreground=True, resources=MEMORY, alone=True)
     assert (aside.v2, aside.origin) == ("/cg/knarr-c1/container", "/cg")
+
+
+@pytest.mark.parametrize(
+    ("systemd", "scope", "way"),
+    [(False, "", "cgroups(7)"), (True, "", "enable-linger"), (True, "x", "user@.service")],
+)
+def test_what_would_let_a_user_limit(systemd: bool, scope: str, way: str) -> None:
+    warnings: list[str] = []
+    user = FACTS._replace(euid=1000, systemd=systemd)
+    resource_steps(MEMORY, CgroupPlacement(scope=scope), user, warnings)
+    assert len(warnings) == 1 and way in warnings[0]
