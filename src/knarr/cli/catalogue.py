@@ -43,3 +43,19 @@ COMMANDS = {
     "version": Entry("version", "Show the version", "system"),
     "completion": Entry("completion", "Print a shell's completion script", "system"),
 }
+
+# docker's management words: `knarr container ls` is `knarr ps`.
+GROUPS: dict[str, dict[str, str]] = {
+    "container": {
+        w: w
+        for w in (
+            "attach create exec inspect kill logs pause port rename restart rm run start stop top unpause wait"
+        ).split()
+    }
+    | {"ls": "ps", "list": "ps", "ps": "ps"},
+    "image": {
+        "ls": "images", "list": "images", "rm": "rmi", "pull": "pull", "save": "save", "load": "load",
+        "tag": "tag", "inspect": "inspect",
+    },
+    "system": {"info": "info"},
+}  # fmt: skip

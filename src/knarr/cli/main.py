@@ -9,7 +9,7 @@ import os
 import sys
 from _io import TextIOWrapper
 
-from knarr.cli.catalogue import COMMANDS
+from knarr.cli.catalogue import COMMANDS, GROUPS
 from knarr.cli.options import Command, HelpWanted, Option, help_text, parse
 from knarr.cli.visible import visible
 from knarr.errors import CommandNotExecutable, CommandNotFound, KnarrError, UsageError
@@ -77,8 +77,8 @@ def main(argv: Sequence[str]) -> int:
         if name == "help":
             raise HelpWanted
         words = parsed.args[1:]
-        if name in _GROUPS and words and words[0] in _GROUPS[name]:
-            name, words = _GROUPS[name][words[0]], words[1:]
+        if name in GROUPS and words and words[0] in GROUPS[name]:
+            name, words = GROUPS[name][words[0]], words[1:]
         return _run(_find(name), words)
     except HelpWanted:
         from knarr.cli.overview import overview
@@ -102,23 +102,6 @@ def main(argv: Sequence[str]) -> int:
         where = f"{e.filename}: " if e.filename else ""
         complain(KnarrError(f"{where}{(e.strerror or str(e)).lower()}"))
         return exit_code(KnarrError(""), name)
-
-
-# docker's management words: `knarr container ls` is `knarr ps`.
-_GROUPS: dict[str, dict[str, str]] = {
-    "container": {
-        w: w
-        for w in (
-            "attach create exec inspect kill logs pause port rename restart rm run start stop top unpause wait"
-        ).split()
-    }
-    | {"ls": "ps", "list": "ps", "ps": "ps"},
-    "image": {
-        "ls": "images", "list": "images", "rm": "rmi", "pull": "pull", "save": "save", "load": "load",
-        "tag": "tag", "inspect": "inspect",
-    },
-    "system": {"info": "info"},
-}  # fmt: skip
 
 
 def _find(name: str) -> Command:
