@@ -163,6 +163,7 @@ def _limits(parsed: Parsed) -> Limits:
     )
 
 
+_FILE_CHARACTERS = 4 << 20  # an environment file may be /dev/zero
 _LEAST_MEMORY = 512 << 10
 
 
@@ -203,7 +204,7 @@ def _log(parsed: Parsed) -> LogRequest:
             request = request._replace(
                 max_size_bytes=max(0, quantities.size_or_unlimited(value, "--log-opt max-size"))
             )
-        elif key == "max-file" and value.isdecimal() and int(value) > 0:
+        elif key == "max-file" and value.isdecimal() and len(value) < 10 and int(value) > 0:
             request = request._replace(max_files=int(value))
         else:
             raise UsageError(
@@ -272,7 +273,10 @@ def file_lines(path: str) -> list[str]:
     """Lines of an environment or label file, without blank lines and comments."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = [line.strip("\r\n").lstrip() for line in file]
-    except OSError as e:
-        raise UsageError(f"{path}: {(e.strerror or str(e)).lower()}") from e
+            text = file.read(_FILE_CHARACTERS + 1)
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{path}: {(getattr(e, 'strerror', '') or str(e)).lower()}") from e
+    if len(text) > _FILE_CHARACTERS:
+        raise UsageError(f"{path}: longer than {_FILE_CHARACTERS >> 20} MiB")
+    lines = [line.rstrip("\r").lstrip() for line in text.split("\n")]
     return [line for line in lines if line and not line.startswith("#")]

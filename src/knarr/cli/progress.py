@@ -91,7 +91,9 @@ class OnTerminal(Progress):
         self._print(opening(reference))
 
     def warned(self, message: str) -> None:
-        self._bars.console.print(f"warning: {visible(message)}", style="yellow", highlight=False, markup=False)
+        self._bars.console.print(
+            f"warning: {visible(message)}", style="yellow", highlight=False, markup=False
+        )
 
     def waiting(self, digest: str, size: int) -> None:
         self._tasks[digest] = self._bars.add_task("Waiting", total=size or None, layer=short(digest))

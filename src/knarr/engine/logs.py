@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 18
 _POLL_S = 0.1
+_END_OF_TIME_NS = 253_402_300_800 * 10**9  # the year 10000: times are compared as text
 
 
 class LogQuery(Record):
@@ -49,12 +50,16 @@ def moment(value: str, what: str) -> int:
         return 0
     try:
         if value.replace(".", "", 1).isdecimal():
-            return int(float(value) * 1e9)
-        if "-" in value:
-            return parse(value if "T" in value or " " in value else f"{value}T00:00:00Z")
-    except ValueError:
+            ns = int(float(value) * 1e9)
+        elif "-" in value:
+            ns = parse(value if "T" in value or " " in value else f"{value}T00:00:00Z")
+        else:
+            ns = time.time_ns() - int(seconds(value, what) * 1e9)
+        if ns >= _END_OF_TIME_NS:
+            raise ValueError(ns)
+    except (ValueError, OverflowError):
         raise UsageError(f"invalid time {value!r} for {what}") from None
-    return time.time_ns() - int(seconds(value, what) * 1e9)
+    return max(1, ns)
 
 
 def print_logs(directory: ContainerDir, query: LogQuery) -> None:

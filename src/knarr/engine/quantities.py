@@ -8,6 +8,7 @@ from knarr.errors import UsageError
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _NANO = 1_000_000_000
 _LARGEST = (1 << 63) - 1
+_DIGITS = 40  # more are no number that anything here takes, and Python refuses to read thousands of them
 
 
 def size(text: str, what: str) -> int:
@@ -37,7 +38,7 @@ def nano_cpus(text: str) -> int:
 
 def _decimal(text: str) -> float | None:
     """A plain decimal number; no exponent, no sign, no `nan`: `float` takes too much."""
-    if not text or text.count(".") > 1 or not text.replace(".", "", 1).isdecimal() or not text.isascii():
+    if len(text) > _DIGITS or text.count(".") > 1 or not text.replace(".", "", 1).isdecimal() or not text.isascii():
         return None
     return float(text) if "." in text else int(text)
 
@@ -59,7 +60,7 @@ def ulimit(text: str) -> UlimitRequest:
 def _limit(text: str, whole: str) -> int:
     if text in ("-1", "unlimited", "infinity"):
         return -1
-    if not (text.isascii() and text.isdecimal()) or int(text) >= 1 << 64:
+    if not (text.isascii() and text.isdecimal()) or len(text) > _DIGITS or int(text) >= 1 << 64:
         raise UsageError(f"invalid ulimit {whole!r}")
     return int(text)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from knarr.plan.facts import HostFacts
 
+_PROFILE_BYTES = 4 << 20
 _GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -55,9 +56,12 @@ def read_profile(path: str, capabilities: Sequence[str], facts: HostFacts) -> Se
     """The profile at `path` for this container and machine. Raises `UsageError`, `DataError`."""
     try:
         with open(path, "rb") as file:
-            text = file.read()
-    except OSError as e:
-        raise UsageError(f"--security-opt seccomp={path}: {(e.strerror or str(e)).lower()}") from e
+            text = file.read(_PROFILE_BYTES + 1)
+    except (OSError, ValueError) as e:
+        cause = getattr(e, "strerror", "") or str(e)
+        raise UsageError(f"--security-opt seccomp={path}: {cause.lower()}") from e
+    if len(text) > _PROFILE_BYTES:
+        raise UsageError(f"--security-opt seccomp={path}: longer than {_PROFILE_BYTES >> 20} MiB")
     profile = decode(FileProfile, json.loads(text))
     own = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}.get(facts.arch, "")
     architectures = profile.architectures

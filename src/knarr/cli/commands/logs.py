@@ -13,7 +13,7 @@ def _logs(parsed: Parsed) -> int:
 
     engine = Engine()
     tail = parsed.text("tail")
-    if tail not in ("", "all") and not tail.removeprefix("-").isdecimal():
+    if tail not in ("", "all") and (not tail.removeprefix("-").isdecimal() or len(tail) > 18):
         raise UsageError(f"invalid argument {tail!r} for --tail: not a number of lines")
     lines = None if tail in ("", "all") or tail.startswith("-") else int(tail)
     query = LogQuery(
