@@ -81,12 +81,28 @@ class Bundle:
 
 def install() -> None:
     """Let this process import knarr from the bundle; make the bundle first where it is missing."""
+    _open_standard_descriptors()
     path = _bundle_path()
     bundle = _open(path)
     if bundle is None and not sys.dont_write_bytecode and _write(path):
         bundle = _open(path)
     if bundle is not None:
         sys.meta_path.insert(0, bundle)
+
+
+def _open_standard_descriptors() -> None:
+    """A caller may have closed them: no file that we open from here on may become a container's input or output."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)  # takes the lowest free number
+            os.set_inheritable(fd, True)
+    # Python has looked at them already.
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
 
 
 def _bundle_path() -> str:

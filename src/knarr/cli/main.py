@@ -31,28 +31,33 @@ _INTERRUPTED = 130
 
 def entry() -> None:
     """The console script. Leaves by `os._exit`: finalising the interpreter costs 3 ms and does nothing for us."""
-    _open_standard_descriptors()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # half a character in a label is no reason to fail
     code = main(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+    lost = _output_error()
+    if lost is not None:
         code = code or 1
-    except OSError as e:
-        os.write(2, f"knarr: standard output: {os.strerror(e.errno or 0).lower()}\n".encode())
-        code = code or 1
+        if not isinstance(lost, BrokenPipeError):
+            complain(_about_output(lost))
     os._exit(code)
 
 
-def _open_standard_descriptors() -> None:
-    """A caller may have closed them; a file of ours must not become the container's standard error."""
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open("/dev/null", os.O_RDWR)  # takes the lowest free number
-            os.set_inheritable(fd, True)
+def _output_error() -> OSError | None:
+    """Why standard output did not take what is still to be written; `None` when it did."""
+    try:
+        sys.stdout.flush()
+    except OSError as e:
+        return e
+    return None
+
+
+def _about_output(e: OSError) -> KnarrError:
+    return KnarrError(f"standard output: {os.strerror(e.errno or 0).lower()}")
+
+
+def _drop_output() -> None:
+    """What is still to be written has nowhere to go, and must not fail a second time."""
+    os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,31 +65,27 @@ def main(argv: Sequence[str]) -> int:
     name = ""
     debug = "KNARR_DEBUG" in os.environ
     try:
-        parsed = parse(GLOBAL_OPTIONS, argv, stops_at_argument=True)
+        try:
+            parsed = parse(GLOBAL_OPTIONS, argv, stops_at_argument=True)
+        except HelpWanted:
+            return _overview()
         debug = debug or parsed.flag("debug")
         for option, variable in (("root", "KNARR_ROOT"), ("run-root", "KNARR_RUN")):
             if parsed.given(option):
                 os.environ[variable] = os.path.abspath(parsed.text(option))
         if parsed.flag("version"):
             return _run(_find("version"), ("--short",))
-        if not parsed.args:
-            raise HelpWanted
+        if not parsed.args or parsed.args == ("help",):
+            return _overview()
         name = parsed.args[0]
-        if name == "help" and len(parsed.args) > 1:
+        if name == "help":
             name = parsed.args[1]
             print(help_text(_find(name)))
             return 0
-        if name == "help":
-            raise HelpWanted
         words = parsed.args[1:]
         if name in GROUPS and words and words[0] in GROUPS[name]:
             name, words = GROUPS[name][words[0]], words[1:]
         return _run(_find(name), words)
-    except HelpWanted:
-        from knarr.cli.overview import overview
-
-        print(overview(GLOBAL_OPTIONS))
-        return 0
     except KnarrError as e:
         if debug:
             raise
@@ -93,15 +94,27 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
+        _drop_output()
         return 1
     except OSError as e:
         # The disk is full, a file may not be read: the host's trouble, not ours; --debug shows where.
         if debug:
             raise
-        where = f"{e.filename}: " if e.filename else ""
-        complain(KnarrError(f"{where}{(e.strerror or str(e)).lower()}"))
+        lost = _output_error()
+        if lost is not None:
+            _drop_output()
+            complain(_about_output(lost))
+        else:
+            where = f"{e.filename}: " if e.filename else ""
+            complain(KnarrError(f"{where}{(e.strerror or str(e)).lower()}"))
         return exit_code(KnarrError(""), name)
+
+
+def _overview() -> int:
+    from knarr.cli.overview import overview
+
+    print(overview(GLOBAL_OPTIONS))
+    return 0
 
 
 def _find(name: str) -> Command:

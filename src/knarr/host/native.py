@@ -84,7 +84,12 @@ def spawn(
                 moved.append(source)
             # dup2 onto itself clears close-on-exec in a spawn (POSIX.1-2024, posix_spawn_file_actions_adddup2).
             actions.append((os.POSIX_SPAWN_DUP2, source, target))
-        actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable() if fd > 2 and fd not in fds]
+        highest = os.sysconf("SC_OPEN_MAX")
+        for fd in _inheritable():
+            if fd >= highest:  # left open by a caller that lowered the limit since: refused as an action
+                os.set_inheritable(fd, False)
+            elif fd > 2 and fd not in fds:
+                actions.append((os.POSIX_SPAWN_CLOSE, fd))
         return os.posix_spawn(
             argv[0],
             list(argv),
