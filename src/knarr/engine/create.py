@@ -8,7 +8,7 @@ from knarr.engine.clock import now
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, create_dir, take_name
 from knarr.engine.container_names import checked_name, draw_name, new_id
 from knarr.engine.process import command_line
-from knarr.errors import Conflict, KnarrError, UsageError
+from knarr.errors import Conflict, KnarrError, NotFound, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ def create(
             volumes=_anonymous_volumes(engine, options, image),
         )
         directory.write_config(config, sync=not starts)
+        if not engine.store.has_image(image.id):
+            # `rmi` moves the image away and then looks for containers: one of the two sees the other.
+            raise NotFound("image", options.image)
     except BaseException as e:
         from knarr.engine.remove import discard
 

@@ -36,6 +36,7 @@ def _pull(parsed: Parsed) -> int:
         return 130
     finally:
         shown.close()
+        engine.store.close()
     print("\n".join(names))
     return 0
 
