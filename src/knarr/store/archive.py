@@ -51,7 +51,7 @@ def _load(store: Store, parts: Parts, what: str) -> list[str]:
         )
     raise DataError(
         f"{what}: neither a docker archive nor an OCI layout: no manifest.json, no index.json",
-        hint="a root filesystem's archive is for `knarr import`",
+        hint="make one with `docker save`, `podman save` or `knarr save`",
     )
 
 

@@ -23,6 +23,7 @@ reexec_in_userns(read_facts(), [sys.executable, "-B", "-m", "pytest", *sys.argv[
 
 
 @pytest.mark.requires("newuidmap", "userns")
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_in_a_user_namespace(user: Knarr) -> None:
     options = [
