@@ -6,14 +6,14 @@ import os
 
 from knarr.engine import monitor, placing, security
 from knarr.engine.container_dir import ContainerConfig, ContainerDir
-from knarr.engine.process import capabilities, environment
+from knarr.engine.process import capabilities, environment, user_of
 from knarr.engine.state import PAUSED, read_state
 from knarr.errors import Conflict, UsageError
 from knarr.host import native
 from knarr.host.users import identity_in
 from knarr.oci import json
 from knarr.oci.document import decode
-from knarr.oci.spec import Process, Spec, User
+from knarr.oci.spec import Process, Spec
 from knarr.plan.cgroup import CgroupPlacement
 from knarr.plan.exec import ENTERED, ExecSetting, ExecTarget, exec_plan
 from knarr.plan.idmap import denies_setgroups
@@ -154,7 +154,7 @@ def _process(
         args=request.args,
         terminal=request.tty,
         env=environment(config, spec.hostname or config.id[:12], account.home, request.env),
-        user=User(account.uid, account.gid, None, account.groups),
+        user=user_of(account),
         capabilities=capabilities(asked, account.uid, facts, userns=userns),
         no_new_privileges=security.no_new_privileges(asked),
         console_size=None,

@@ -32,7 +32,7 @@ def container_process(
         args=command_of(config),
         terminal=options.tty,
         env=environment(config, hostname, account.home, ()),
-        user=User(account.uid, account.gid, None, account.groups),
+        user=user_of(account),
         capabilities=capabilities(options.security, account.uid, facts, userns=userns),
         rlimits=tuple(
             Rlimit(f"RLIMIT_{u.name.upper()}", hard=_limit(u.hard), soft=_limit(u.soft))
@@ -43,6 +43,12 @@ def container_process(
         selinux_label=security.selinux_label(options.security),
         oom_score_adj=options.security.oom_score_adj,
     )
+
+
+def user_of(account: Identity) -> User:
+    """The primary group is a supplementary one as well: else a process could leave it behind with setgid, and with it a
+    file's refusal of that group (CVE-2022-2989)."""
+    return User(account.uid, account.gid, None, tuple(dict.fromkeys((*account.groups, account.gid))))
 
 
 def command_of(config: ContainerConfig) -> tuple[str, ...]:

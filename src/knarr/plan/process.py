@@ -136,8 +136,11 @@ def _user_step(process: Process, groups_denied: bool, warnings: list[str]) -> St
     if not 0 <= umask <= 0o777:
         raise UsageError(f"process.user.umask: {umask:o} is not a file mode mask")
     groups: tuple[str, ...] = tuple(map(str, user.additional_gids))
-    if groups and groups_denied:
-        warnings.append("process.user.additionalGids: left out: with a single mapped id groups cannot be set")
+    if groups_denied:
+        if any(g != user.gid for g in user.additional_gids):
+            warnings.append(
+                "process.user.additionalGids: left out: with a single mapped id groups cannot be set"
+            )
         groups = ()
     return Step("user", (str(user.uid), str(user.gid), f"{umask:04o}", *groups), "process.user")
 
