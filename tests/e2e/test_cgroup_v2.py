@@ -161,6 +161,30 @@ def test_systemd_stops_a_scope(knarr: Knarr, busybox: str) -> None:
 
 
 @pytest.mark.requires("systemd")
+@pytest.mark.parametrize("delegate", ["yes", "no"])
+def test_a_service_of_knarr_run(knarr: Knarr, busybox: str, delegate: str) -> None:
+    """What systemd starts beside the main process starts in the unit's own cgroup, unless that was delegated."""
+    name = f"knarr-test-{delegate}.{os.getpid()}"
+    properties = (
+        "MemoryMax=256M", f"Delegate={delegate}", "RemainAfterExit=yes", "ExecReload=/bin/sh -c 'exit 0'",
+        *(f"Environment={key}={value}" for key, value in knarr.env.items()),
+    )  # fmt: skip
+    words = ("run", "--name", "one", "--network", "none", "-m", "64m", busybox, "sleep", "1000")
+    subprocess.run(
+        ["systemd-run", f"--unit={name}", *(f"-p{p}" for p in properties), *knarr.argv, *words], check=True
+    )
+    try:
+        assert soon(lambda: knarr("exec", "one", "true").code == 0)
+        inside = name in str(cgroup_of(knarr, "one"))
+        assert inside == (delegate == "yes")
+        subprocess.run(["systemctl", "reload", name], check=True)
+    finally:
+        subprocess.run(["systemctl", "stop", name], check=True)
+    assert "Exited" in knarr.ok("ps", "-a")
+    assert soon(lambda: not ours())
+
+
+@pytest.mark.requires("systemd")
 def test_a_slice_asked_for(knarr: Knarr, busybox: str) -> None:
     flags = ("--network", "none", "--cgroup-parent", "knarrtest-a.slice")
     cid = knarr.ok("run", "-d", *flags, busybox, "sleep", "1000")

@@ -37,7 +37,7 @@ def place(
     if v2 is not None and not facts.cgroups_v1 and not (path and not _slice(parent)):
         needed = cgroup.controllers_needed(resources)
         if not foreground or path or (needed and not (v2.own == "/" and v2.whole)):
-            alone = not path and _may_step_aside(v2)
+            alone = not path and _may_step_aside(facts, v2)
             if not (alone and foreground):
                 manager = _manager(facts, v2)
                 if manager is not None:
@@ -55,12 +55,15 @@ def _slice(parent: str) -> str:
     return name if name.endswith(".slice") and len(name) > len(".slice") else ""
 
 
-def _may_step_aside(v2: CgroupV2) -> bool:
+def _may_step_aside(facts: HostFacts, v2: CgroupV2) -> bool:
     if not v2.own_writable:
         return False
-    from knarr.host.cgroups import alone_in
+    from knarr.host.cgroups import alone_in, delegated
 
-    return alone_in(v2.mount + v2.own.rstrip("/"))
+    own = v2.mount + v2.own.rstrip("/")
+    if facts.systemd and own.endswith(".service") and not delegated(own):
+        return False  # its ExecStop=, ExecReload=, ExecStartPost= start in this very cgroup, and could not any more
+    return alone_in(own)
 
 
 def _manager(facts: HostFacts, v2: CgroupV2) -> Manager | None:
@@ -109,13 +112,13 @@ def _not_held(v2: CgroupV2, directory: str, resources: Resources) -> Iterator[st
     memory, pids = resources.memory and resources.memory.limit, resources.pids and resources.pids.limit
     stricter = {"memory.max": memory or 0, "pids.max": pids or 0}
     own = v2.own.rstrip("/")
+    why = "other processes are in that cgroup, so it cannot give controllers to the container's"
+    if own.endswith(".service"):
+        why = "give the unit `Delegate=yes`, and let it do nothing but `knarr run`"
     while own and not directory.startswith(f"{v2.mount}{own}/"):
         for name, value in limits(v2.mount + own).items():
             if not (value.isdecimal() and 0 < stricter.get(name, 0) <= int(value)):
-                yield (
-                    f"{name} {value} of {own} does not limit this container: other processes are in that cgroup, "
-                    "so it cannot give controllers to the container's"
-                )
+                yield f"{name} {value} of {own} does not limit this container: {why}"
         own = own.rpartition("/")[0]
 
 

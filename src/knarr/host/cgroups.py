@@ -63,6 +63,17 @@ def alone_in(path: str) -> bool:
         return False
 
 
+def delegated(path: str) -> bool:
+    """Has systemd handed this cgroup to what runs in it. (`user.delegate` since systemd 251; the other is for root.)"""
+    for name in ("user.delegate", "trusted.delegate"):
+        try:
+            if os.getxattr(path, name) == b"1":
+                return True
+        except OSError:
+            continue
+    return False
+
+
 # What an administrator limits a unit with. A file says `max`, or nothing at all, where there is no limit.
 _LIMITS = ("memory.max", "memory.high", "memory.swap.max", "cpu.max", "pids.max", "cpuset.cpus", "io.max")
 

@@ -33,6 +33,16 @@ def test_the_only_one_steps_aside(tmp_path: Path) -> None:
     assert (free.v2, free.origin) == (f"{tmp_path}/b/knarr-c1", "")
 
 
+def test_a_services_own_cgroup_is_left_to_systemd(tmp_path: Path) -> None:
+    service = facts(tmp_path, "/a.service", os.getpid(), systemd=True, memory_max="33554432\n")
+    assert service.cgroup_v2
+    unasked = service._replace(cgroup_v2=service.cgroup_v2._replace(whole=False))  # no scope can be had
+    at, warnings = place(unasked, "c1", LIMITS, foreground=True)
+    assert at.origin == "" and "Delegate=yes" in warnings[0]
+    service = service._replace(systemd=False)
+    assert place(service, "c1", LIMITS, foreground=True)[0].origin == f"{tmp_path}/a.service"
+
+
 def test_a_limit_that_does_not_hold_is_said(tmp_path: Path) -> None:
     shared = facts(
         tmp_path, "/a/b", os.getpid(), 1, memory_max="33554432\n", cpu_max="max 100000\n", pids_max="40\n"
