@@ -28,6 +28,7 @@ from knarr.network.ports import (
     ("text", "request_"),
     [
         ("80", ("", 0, 0, 80, "tcp")),
+        ("0:80", ("", 0, 0, 80, "tcp")),  # docker: any free one
         ("8080:80", ("", 8080, 8080, 80, "tcp")),
         ("8080:80/udp", ("", 8080, 8080, 80, "udp")),
         ("8080:80/TCP", ("", 8080, 8080, 80, "tcp")),
@@ -62,7 +63,6 @@ def test_ranges_match_one_to_one() -> None:
         ("8080:web", "invalid container port 'web'"),
         ("web:80", "invalid host port 'web'"),
         ("127.0.0.1:80", "invalid host port '127.0.0.1'"),
-        ("0:80", "invalid host port '0'"),
         ("80:0", "invalid container port '0'"),
         ("65536:80", "invalid host port '65536'"),
         ("9-8:80", "invalid host port '9-8'"),
