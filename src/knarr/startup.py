@@ -1,11 +1,12 @@
 """The command's own imports from one file: knarr's modules, compiled, in `__pycache__/knarr.TAG.bundle`.
 
 A command imports some ninety small modules. Finding, opening and checking ninety `.pyc` files is the largest part of
-what knarr itself adds to the interpreter's start; from here it is one `pread` and one `stat` each.
+what knarr itself adds to the interpreter's start; from here it is one `pread` and one `stat` each. What a module
+imports at its top is loaded before it, without asking the import system module by module, which costs as much again.
 
     8 bytes     length of the index, little-endian
     index       marshal: (Python's version, bytes of code, {module: entry})
-                entry: source, is package, mtime ns, size, offset, length
+                entry: source, is package, mtime ns, size, offset, length, modules it imports first
     code        marshal of each module's code, without docstrings, at its offset
 
 It can never be wrong in a way that a `.pyc` cannot: a module is taken from here only if its source has the time and
@@ -15,6 +16,7 @@ a new one. Where the directory cannot be written, or bytecode is not wanted, the
 
 from __future__ import annotations
 
+import _thread
 import marshal
 import os
 import sys
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-    Index = dict[str, tuple[str, bool, int, int, int, int]]
+    Index = dict[str, tuple[str, bool, int, int, int, int, tuple[str, ...]]]
 
 _INDEX_MAX = 1 << 20
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -34,13 +36,14 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 class Bundle:
     """A finder and loader of the import system (importlib.abc) for the modules in an open bundle."""
 
-    __slots__ = ("_base", "_fd", "_index", "_path")
+    __slots__ = ("_base", "_fd", "_index", "_path", "_under_way")
 
     def __init__(self, path: str, fd: int, index: Index, base: int) -> None:
         self._path = path
         self._fd = fd
         self._index = index
         self._base = base
+        self._under_way: set[str] = set()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -48,7 +51,7 @@ class Bundle:
         entry = self._index.get(name)
         if entry is None:
             return None
-        source, package, mtime_ns, size, _, _ = entry
+        source, package, mtime_ns, size = entry[:4]
         try:
             now = os.stat(source)
         except OSError:
@@ -67,7 +70,43 @@ class Bundle:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        offset, length = self._index[module.__name__][4:]
+        entry = self._index[module.__name__]
+        # The import system's locks are passed by below: only while there is no second thread.
+        if _thread._count() == 0:
+            self._under_way.add(module.__name__)
+            for name in entry[6]:
+                self._load(name)
+        self._execute(entry[4], entry[5], module)
+
+    def _load(self, name: str) -> None:
+        """Import a module and first what it imports at its top, as the import system would. What is not in the bundle
+        any more is left to that."""
+        if name in sys.modules or name in self._under_way:
+            return
+        self._under_way.add(name)
+        parent, _, child = name.rpartition(".")
+        if parent not in sys.modules:
+            self._load(parent)
+        spec = self.find_spec(name)
+        if spec is None or parent not in sys.modules:
+            return
+        _, package, _, _, offset, length, needed = self._index[name]
+        for other in needed:
+            self._load(other)
+        module = type(sys)(name)
+        module.__spec__, module.__loader__, module.__file__ = spec, self, spec.origin  # type: ignore[assignment]
+        module.__package__ = name if package else parent
+        if package:
+            module.__path__ = spec.submodule_search_locations or []
+        sys.modules[name] = module
+        try:
+            self._execute(offset, length, module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        setattr(sys.modules[parent], child, module)
+
+    def _execute(self, offset: int, length: int, module: ModuleType) -> None:
         # What importing means: this is Python's own import system, reading what it compiled itself.
         exec(marshal.loads(os.pread(self._fd, length, self._base + offset)), module.__dict__)  # noqa: S102
 
@@ -149,14 +188,16 @@ def _write(path: str) -> bool:
             # Before it is read: a source that changes meanwhile has another time when it is asked for.
             now = os.stat(source)
             with open(source, "rb") as file:
-                compiled = marshal.dumps(compile(file.read(), source, "exec", dont_inherit=True, optimize=2))
+                text = file.read()
+            compiled = marshal.dumps(compile(text, source, "exec", dont_inherit=True, optimize=2))
         except (OSError, SyntaxError, ValueError):
             continue  # Python's own importer will say it
         index[name.removesuffix(".__init__")] = (
-            source, package, now.st_mtime_ns, now.st_size, offset, len(compiled),
+            source, package, now.st_mtime_ns, now.st_size, offset, len(compiled), _imported(text),
         )  # fmt: skip
         code.append(compiled)
         offset += len(compiled)
+    index = {name: (*entry[:6], tuple(n for n in entry[6] if n in index)) for name, entry in index.items()}
     head = marshal.dumps((sys.version, offset, index))
     beside = f"{path}.{os.getpid()}~"
     try:
@@ -177,3 +218,19 @@ def _sources(directory: str) -> list[str]:
         elif entry.name.endswith(".py"):
             found.append(entry.path)
     return found
+
+
+def _imported(text: bytes) -> tuple[str, ...]:
+    """Names of knarr's that a module imports at its top, modules or not, in order."""
+    import ast
+
+    found: list[str] = []
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+            names = [statement.module, *(f"{statement.module}.{alias.name}" for alias in statement.names)]
+        elif isinstance(statement, ast.Import):
+            names = [alias.name for alias in statement.names]
+        else:
+            continue
+        found += [name for name in names if name.startswith("knarr.")]
+    return tuple(dict.fromkeys(found))
