@@ -5,7 +5,7 @@ what knarr itself adds to the interpreter's start; from here it is one `pread` a
 imports at its top is loaded before it, without asking the import system module by module, which costs as much again.
 
     8 bytes     length of the index, little-endian
-    index       marshal: (Python's version, bytes of code, {module: entry})
+    index       marshal: (key, bytes of code, {module: entry})
                 entry: source, is package, mtime ns, size, offset, length, modules it imports first
     code        marshal of each module's code, without docstrings, at its offset
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     Index = dict[str, tuple[str, bool, int, int, int, int, tuple[str, ...]]]
 
+# Of the layout below and of what is Python's: another knarr or another Python finds a bundle that is not its own.
+_KEY = f"knarr bundle 2, {sys.version}"
 _INDEX_MAX = 1 << 20
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
@@ -163,9 +165,9 @@ def _open(path: str) -> Bundle | None:
             raise ValueError(base)
         if len(head) < base:
             head += os.pread(fd, base - len(head), len(head))
-        made_by, code_bytes, index = marshal.loads(head[8:base])
+        key, code_bytes, index = marshal.loads(head[8:base])
         # It is not synced when it is written: after a power cut a part may be missing.
-        if made_by == sys.version and os.fstat(fd).st_size == base + code_bytes:
+        if key == _KEY and os.fstat(fd).st_size == base + code_bytes:
             return Bundle(path, fd, index, base)
     except (EOFError, ValueError, TypeError):
         pass  # torn or of another time: made anew
@@ -198,7 +200,7 @@ def _write(path: str) -> bool:
         code.append(compiled)
         offset += len(compiled)
     index = {name: (*entry[:6], tuple(n for n in entry[6] if n in index)) for name, entry in index.items()}
-    head = marshal.dumps((sys.version, offset, index))
+    head = marshal.dumps((_KEY, offset, index))
     beside = f"{path}.{os.getpid()}~"
     try:
         os.makedirs(directory, exist_ok=True)

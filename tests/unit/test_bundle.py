@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import shutil
 import subprocess
@@ -67,6 +68,17 @@ def test_a_torn_bundle_is_made_anew(package: Path) -> None:
         bundle.write_bytes(damaged)
         assert version(package) == first
     assert bundle.stat().st_size > 10_000
+
+
+def test_a_bundle_of_another_knarr_is_made_anew(package: Path) -> None:
+    first = version(package)
+    (bundle,) = bundles(package)
+    data = bundle.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    key, size, index = marshal.loads(data[8 : 8 + length])
+    older = marshal.dumps((key.replace("bundle 2", "bundle 1"), size, {n: e[:6] for n, e in index.items()}))
+    bundle.write_bytes(len(older).to_bytes(8, "little") + older + data[8 + length :])
+    assert version(package) == first
 
 
 def test_none_is_made_where_bytecode_is_unwanted_or_cannot_be(package: Path) -> None:
