@@ -38,7 +38,12 @@ def nano_cpus(text: str) -> int:
 
 def _decimal(text: str) -> float | None:
     """A plain decimal number; no exponent, no sign, no `nan`: `float` takes too much."""
-    if len(text) > _DIGITS or text.count(".") > 1 or not text.replace(".", "", 1).isdecimal() or not text.isascii():
+    if (
+        len(text) > _DIGITS
+        or text.count(".") > 1
+        or not text.replace(".", "", 1).isdecimal()
+        or not text.isascii()
+    ):
         return None
     return float(text) if "." in text else int(text)
 

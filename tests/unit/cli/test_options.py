@@ -78,7 +78,20 @@ def test_container_options_are_checked_values() -> None:
     asked = container_options(
         parse(
             OPTIONS,
-            ("-m", "64m", "--cpus", "1.5", "--ulimit", "nofile=10:20", "-l", "a=b", "-h", "box", "busybox", "true"),
+            (
+                "-m",
+                "64m",
+                "--cpus",
+                "1.5",
+                "--ulimit",
+                "nofile=10:20",
+                "-l",
+                "a=b",
+                "-h",
+                "box",
+                "busybox",
+                "true",
+            ),
             stops_at_argument=True,
         )
     )

@@ -33,8 +33,12 @@ def paths(tmp_path: Path) -> Paths:
 
 
 def config(name: str = "one") -> ContainerConfig:
-    options = ContainerOptions("busybox", ("true",), mounts=(MountRequest("bind", "/b", "/a"),), entrypoint=None)
-    return ContainerConfig(ID, name, "2026-01-01T00:00:00.000000000Z", "sha256:0", "busybox", ("/l",), options)
+    options = ContainerOptions(
+        "busybox", ("true",), mounts=(MountRequest("bind", "/b", "/a"),), entrypoint=None
+    )
+    return ContainerConfig(
+        ID, name, "2026-01-01T00:00:00.000000000Z", "sha256:0", "busybox", ("/l",), options
+    )
 
 
 def test_a_configuration_reads_back(paths: Paths) -> None:
@@ -106,7 +110,9 @@ def test_states_from_files_and_lock(paths: Paths) -> None:
     assert read_state(directory).status == "starting"
     os.close(lock)
     assert read_state(directory).status == "created"
-    Path(f"{directory.root}/exit").write_text("code 3\nsignal 0\noom 1\nfinished 2026-01-01T00:00:00.000000000Z\n")
+    Path(f"{directory.root}/exit").write_text(
+        "code 3\nsignal 0\noom 1\nfinished 2026-01-01T00:00:00.000000000Z\n"
+    )
     state = read_state(directory)
     assert (state.status, state.exit_code, state.oom_killed) == ("exited", 3, True)
 

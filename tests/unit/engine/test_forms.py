@@ -16,7 +16,15 @@ from knarr.errors import UsageError
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("0", 0), ("512", 512), ("1k", 1024), ("64m", 64 << 20), ("1.5g", 3 << 29), ("10MiB", 10 << 20), ("2GB", 2 << 30)],
+    [
+        ("0", 0),
+        ("512", 512),
+        ("1k", 1024),
+        ("64m", 64 << 20),
+        ("1.5g", 3 << 29),
+        ("10MiB", 10 << 20),
+        ("2GB", 2 << 30),
+    ],
 )
 def test_sizes(text: str, count: int) -> None:
     assert quantities.size(text, "x") == count
@@ -53,7 +61,13 @@ def test_timestamps_with_an_offset() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (61, "About a minute"), (7200, "2 hours")],
+    [
+        (0, "Less than a second"),
+        (1, "1 second"),
+        (59, "59 seconds"),
+        (61, "About a minute"),
+        (7200, "2 hours"),
+    ],
 )
 def test_ages(seconds: int, words: str) -> None:
     assert clock.ago(0, seconds * 10**9) == words
@@ -85,7 +99,9 @@ def test_mount_flags() -> None:
     assert mount_forms.from_mount_flag("type=tmpfs,dst=/t,tmpfs-size=1m").options == ("size=1048576",)
 
 
-@pytest.mark.parametrize("text", ["x:/", "a/../..:/..", ":/x", "/x:", "/a:/b:ro,rw", "/a:/b:loud", "..:/.", "a\0:/b"])
+@pytest.mark.parametrize(
+    "text", ["x:/", "a/../..:/..", ":/x", "/x:", "/a:/b:ro,rw", "/a:/b:loud", "..:/.", "a\0:/b"]
+)
 def test_no_volumes(text: str) -> None:
     with pytest.raises(UsageError):
         mount_forms.from_volume_flag(text)
