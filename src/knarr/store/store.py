@@ -33,13 +33,14 @@ def _no_progress(count: int) -> None:
 class Store:
     """`root` as in `knarr.host.paths`. `userxattr`: layers for overlay in a user namespace; by default as we are."""
 
-    __slots__ = ("_limits", "_userxattr", "_writer", "root")
+    __slots__ = ("_limits", "_unpacked", "_userxattr", "_writer", "root")
 
     def __init__(self, root: str, *, userxattr: bool | None = None, limits: Limits | None = None) -> None:
         self.root = root
         self._userxattr = userxattr
         self._limits = limits
         self._writer: Writer | None = None
+        self._unpacked: list[Unpacked] = []
 
     # Reading: on the start-up path.
 
@@ -122,7 +123,16 @@ class Store:
         """
         from knarr.store.intake import ingest_layer
 
-        return ingest_layer(self.writer, descriptor, diff_id, read, progress)
+        result = ingest_layer(self.writer, descriptor, diff_id, read, progress)
+        self._unpacked.append(result)
+        return result
+
+    def warnings(self) -> list[str]:
+        """What this user could not unpack as the layers say it, one line each kind. Tells it once."""
+        from knarr.store.unpack import warnings
+
+        found, self._unpacked = warnings(self._unpacked), []
+        return found
 
     def put_blob(self, digest: Digest, data: bytes) -> None:
         """Keep a document that an image committed by this process refers to. Raises `DataError` for other bytes."""

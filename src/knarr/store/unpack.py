@@ -27,6 +27,8 @@ from knarr.store.removal import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from knarr.store.tar import Entry, TarReader
 
 WHITEOUT = b".wh."
@@ -366,3 +368,31 @@ def _umask() -> int:
             if line.startswith(b"Umask:"):
                 return int(line.split()[1], 8)
     return 0o777
+
+
+def warnings(results: Iterable[Unpacked]) -> list[str]:
+    """What could not be made as the archives say, one line for each kind. Pure but for the id map it asks for."""
+    devices = owners = xattrs = 0
+    for result in results:
+        devices += result.devices_skipped
+        owners += result.owners_lost
+        xattrs += result.xattrs_lost
+    lines = []
+    if devices:
+        lines.append(
+            f"{devices} device nodes of the image were left out: only the machine's root may make them"
+        )
+    if (
+        owners and _mapped_ids() > 1
+    ):  # with a single id nothing else is expected, and `host.userns` has said so
+        lines.append(f"{owners} files of the image belong to ids that this user has not, and became root's")
+    if xattrs:
+        lines.append(
+            f"{xattrs} extended attributes of the image were left out: not allowed to this user, or overlay's"
+        )
+    return lines
+
+
+def _mapped_ids() -> int:
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return sum(int(line.split()[2]) for line in file)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from knarr.errors import DataError, HostError
 from knarr.store.removal import remove_tree
 from knarr.store.tar import TarReader
-from knarr.store.unpack import Unpacked, unpack
+from knarr.store.unpack import Unpacked, unpack, warnings
 
 ME = (os.geteuid(), os.getegid())
 
@@ -169,6 +169,12 @@ def test_xattrs_but_not_overlays_own(room: Room) -> None:
     result = room.unpack(member("f", pax_headers=headers), directory("d", pax_headers=headers))
     assert result.xattrs_lost == 4
     assert os.listxattr(room.layer / "f") == os.listxattr(room.layer / "d") == ["user.mine"]
+
+
+def test_what_was_lost_is_told_in_one_line_each() -> None:
+    assert warnings([Unpacked(9, 9, 0, 0, 0)]) == []
+    lines = warnings([Unpacked(9, 9, 2, 0, 1), Unpacked(9, 9, 1, 0, 4)])
+    assert [line.split()[:3] for line in lines] == [["3", "device", "nodes"], ["5", "extended", "attributes"]]
 
 
 def test_strange_times(room: Room) -> None:

@@ -6,6 +6,7 @@ import os
 
 from knarr.cli.as_root_of_namespace import enter
 from knarr.cli.options import Command, Option, Parsed
+from knarr.cli.warnings import warn
 from knarr.engine.engine import Engine
 from knarr.errors import UsageError
 
@@ -23,6 +24,8 @@ def _load(parsed: Parsed) -> int:
     for line in load(engine, path):
         if not parsed.flag("quiet"):
             print(line)
+    for line in engine.store.warnings():
+        warn(line)
     return 0
 
 

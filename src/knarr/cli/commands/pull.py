@@ -7,6 +7,7 @@ import sys
 
 from knarr.cli.as_root_of_namespace import enter
 from knarr.cli.options import Command, Option, Parsed
+from knarr.cli.warnings import warn
 from knarr.engine.engine import Engine
 
 
@@ -37,6 +38,8 @@ def _pull(parsed: Parsed) -> int:
     finally:
         shown.close()
         engine.store.close()
+    for line in engine.store.warnings():
+        warn(line)
     print("\n".join(names))
     return 0
 
