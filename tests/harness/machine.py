@@ -87,6 +87,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     # A run started in the background of a shell has these ignored, and so would everything the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and so it is below nohup(1)
     sweep()
     state = Path(tempfile.gettempdir(), PREFIX + identity(os.getpid()))
     state.mkdir(mode=0o711)
