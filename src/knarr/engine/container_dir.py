@@ -69,6 +69,7 @@ class RunRecord(Record):
     cgroup: str = ""
 
 
+_ID_LENGTH = 64
 MAKING = "~"  # ends the name of a container directory that is being made or removed
 # struct flock of fcntl(2): l_type, l_whence, l_start, l_len, l_pid.
 _FLOCK = "hhqqi4x"
@@ -86,8 +87,15 @@ class ContainerDir:
         self.run = f"{paths.run}/containers/{container_id}"
 
     def config(self) -> ContainerConfig:
-        """What was asked. Raises `NotFound`."""
-        return decode(ContainerConfig, json.loads(self._read("config.json")))
+        """What was asked. Raises `NotFound`, `DataError`."""
+        data = self._read("config.json")
+        try:
+            return decode(ContainerConfig, json.loads(data))
+        except DataError as e:
+            raise DataError(
+                f"container {self.id[:12]}: its config.json is damaged: {e.message}",
+                hint=f"only `knarr rm -f {self.id[:12]}` is left",
+            ) from e
 
     def write_config(self, config: ContainerConfig, *, sync: bool = True) -> None:
         """Beside, synced, renamed. Without `sync` it is the caller who makes it durable."""
@@ -98,7 +106,7 @@ class ContainerDir:
         try:
             with open(f"{self.run}/run.json", "rb") as file:
                 return decode(RunRecord, json.loads(file.read()))
-        except (FileNotFoundError, DataError):
+        except (FileNotFoundError, IsADirectoryError, DataError):
             return RunRecord()
 
     def exit_record(self) -> dict[str, str]:
@@ -149,6 +157,8 @@ class ContainerDir:
                 return file.read()
         except FileNotFoundError:
             raise NotFound("container", self.id[:12]) from None
+        except IsADirectoryError:
+            return b""
 
 
 def create_dir(paths: Paths, container_id: str) -> tuple[ContainerDir, int]:
@@ -166,10 +176,15 @@ def create_dir(paths: Paths, container_id: str) -> tuple[ContainerDir, int]:
     return directory, fd
 
 
+def is_id(name: str) -> bool:
+    """Is that a container's directory; what else lies among them is not ours."""
+    return len(name) == _ID_LENGTH and name.isalnum()
+
+
 def container_ids(paths: Paths) -> list[str]:
     """Ids of all containers there are, unordered."""
     try:
-        return [name for name in os.listdir(f"{paths.root}/containers") if not name.endswith(MAKING)]
+        return [name for name in os.listdir(f"{paths.root}/containers") if is_id(name)]
     except FileNotFoundError:
         return []
 
@@ -204,6 +219,14 @@ def _drop_stale_name(paths: Paths, name: str) -> None:
         os.close(fd)
 
 
+def names(paths: Paths) -> list[str]:
+    """All names there are, taken or stale."""
+    try:
+        return os.listdir(f"{paths.root}/names")
+    except FileNotFoundError:
+        return []
+
+
 def name_owner(paths: Paths, name: str) -> str:
     """The id a name stands for, "" when nobody has it."""
     try:
@@ -217,7 +240,7 @@ def find(paths: Paths, text: str) -> ContainerDir:
     hint = "list them with `knarr ps -a`"
     if not text or "/" in text or text in (".", "..") or "\0" in text:
         raise NotFound("container", text, hint=hint)
-    if len(text) == 64 and os.path.isdir(f"{paths.root}/containers/{text}"):
+    if is_id(text) and os.path.isdir(f"{paths.root}/containers/{text}"):
         return ContainerDir(paths, text)
     owner = name_owner(paths, text.removeprefix("/"))
     if owner and os.path.isdir(f"{paths.root}/containers/{owner}"):
@@ -231,11 +254,11 @@ def find(paths: Paths, text: str) -> ContainerDir:
 
 
 def read_lines(path: str) -> dict[str, str]:
-    """`key value` lines of a small file; empty when it is absent."""
+    """`key value` lines of a small file; empty when it is absent, or not a file."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return dict(line.rstrip("\n").split(" ", 1) for line in file if " " in line)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return {}
 
 

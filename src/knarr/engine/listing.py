@@ -5,11 +5,19 @@ from __future__ import annotations
 import time
 
 from knarr.engine import state as states
-from knarr.engine.clock import ago, parse
-from knarr.engine.container_dir import ContainerConfig, ContainerDir, RunRecord, container_ids
+from knarr.engine.clock import ago, parse, text
+from knarr.engine.container_dir import (
+    ContainerConfig,
+    ContainerDir,
+    RunRecord,
+    container_ids,
+    name_owner,
+    names,
+)
 from knarr.engine.mend import mend_all
+from knarr.engine.options import ContainerOptions
 from knarr.engine.process import command_of
-from knarr.errors import KnarrError, UsageError
+from knarr.errors import DataError, NotFound, UsageError
 from knarr.oci import json
 from knarr.record import Record
 
@@ -90,13 +98,24 @@ def summaries(engine: Engine, *, everything: bool, filters: Filters) -> list[Sum
             state = states.read_state(directory)
             if not everything and not state.running:
                 continue
-            row = Summary(container_id, directory.config(), state, directory.run_record())
-        except KnarrError:
+            row = Summary(container_id, _config(engine, directory), state, directory.run_record())
+        except NotFound:
             continue  # being created or removed at this moment
         if filters.match(row):
             rows.append(row)
     rows.sort(key=lambda row: row.config.created, reverse=True)
     return rows
+
+
+def _config(engine: Engine, directory: ContainerDir) -> ContainerConfig:
+    """A damaged container is listed as such, or nobody would find it to remove it."""
+    try:
+        return directory.config()
+    except DataError:
+        name = next((n for n in names(engine.paths) if name_owner(engine.paths, n) == directory.id), "")
+        return ContainerConfig(
+            directory.id, name, text(0), "", "<damaged>", (), ContainerOptions("<damaged>")
+        )
 
 
 def describe(row: Summary, *, full: bool) -> dict[str, str]:
@@ -111,7 +130,7 @@ def describe(row: Summary, *, full: bool) -> dict[str, str]:
         "Image": config.image_name,
         "Command": f'"{command}"',
         "CreatedAt": config.created,
-        "RunningFor": f"{ago(parse(config.created), reference)} ago",
+        "RunningFor": f"{_age(config.created, reference)} ago",
         "State": row.state.status,
         "Status": status_text(row.state, reference),
         "Ports": ", ".join(row.run.ports),
@@ -123,12 +142,19 @@ def describe(row: Summary, *, full: bool) -> dict[str, str]:
     }
 
 
+def _age(stamp: str, reference_ns: int) -> str:
+    try:
+        return ago(parse(stamp), reference_ns)
+    except ValueError:
+        return "an unknown time"  # a damaged record
+
+
 def status_text(state: State, reference_ns: int) -> str:
     """`Up 5 minutes (Paused)`, `Exited (0) 2 hours ago`, `Created`."""
     if state.running:
         paused = " (Paused)" if state.status == states.PAUSED else ""
-        return f"Up {ago(parse(state.started_at), reference_ns).lower()}{paused}"
+        return f"Up {_age(state.started_at, reference_ns).lower()}{paused}"
     if state.status == states.EXITED:
-        when = f" {ago(parse(state.finished_at), reference_ns)} ago" if state.finished_at else ""
+        when = f" {_age(state.finished_at, reference_ns)} ago" if state.finished_at else ""
         return f"Exited ({state.exit_code}){when}"
     return state.status.capitalize()

@@ -10,7 +10,15 @@ import os
 import time
 
 from knarr.engine.clock import now
-from knarr.engine.container_dir import MAKING, ContainerDir, container_ids, name_owner, write_file
+from knarr.engine.container_dir import (
+    MAKING,
+    ContainerDir,
+    container_ids,
+    is_id,
+    name_owner,
+    names,
+    write_file,
+)
 from knarr.errors import NotFound
 
 TYPE_CHECKING = False
@@ -46,9 +54,12 @@ def _tear_down(engine: Engine, directory: ContainerDir) -> None:
 
     pid = directory.pid_record()
     ended = directory.exit_record()
-    if "started" in pid and ended.get("finished", "") < pid["started"] and os.path.isdir(directory.root):
+    if "started" in pid and ended.get("started") != pid["started"] and os.path.isdir(directory.root):
         lines = f"code {_LOST_CODE}\nsignal 9\noom 0\nstarted {pid['started']}\nfinished {now()}\n"
-        write_file(f"{directory.root}/exit", lines.encode())
+        try:
+            write_file(f"{directory.root}/exit", lines.encode())
+        except OSError:
+            pass  # a full disk must not keep the rest from being given back
     plan = f"{directory.run}/teardown"
     if os.path.exists(plan):
         execute_file(plan, rootless=engine.facts.euid != 0)
@@ -63,7 +74,7 @@ def _tear_down(engine: Engine, directory: ContainerDir) -> None:
 def mend_all(engine: Engine) -> None:
     """Mend every container, and sweep container directories that were never finished or not wholly removed."""
     try:
-        running = os.listdir(f"{engine.paths.run}/containers")
+        running = [name for name in os.listdir(f"{engine.paths.run}/containers") if is_id(name)]
     except FileNotFoundError:
         running = []
     for container_id in running:
@@ -80,10 +91,10 @@ def mend_all(engine: Engine) -> None:
 def _sweep_half_made(engine: Engine) -> None:
     parent = f"{engine.paths.root}/containers"
     try:
-        names = [n for n in os.listdir(parent) if n.endswith(MAKING)]
+        half_made = [n for n in os.listdir(parent) if n.endswith(MAKING)]
     except FileNotFoundError:
         return
-    for name in names:
+    for name in half_made:
         if not ContainerDir(engine.paths, name).alive():
             _sweep(engine, f"{parent}/{name}", name.removesuffix(MAKING))
 
@@ -97,7 +108,7 @@ def _sweep(engine: Engine, path: str, container_id: str) -> None:
             return
     except FileNotFoundError:
         return
-    for name in os.listdir(f"{engine.paths.root}/names"):
+    for name in names(engine.paths):
         if name_owner(engine.paths, name) == container_id:
             remove_name(engine.paths, name)
     delete_tree(path, rootless=engine.facts.euid != 0)

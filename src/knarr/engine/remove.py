@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from knarr.engine.container_dir import MAKING, ContainerDir, name_owner
+from knarr.engine.container_dir import MAKING, ContainerDir, name_owner, names
 from knarr.engine.state import read_state
 from knarr.errors import Conflict, KnarrError, NotFound
 
@@ -44,8 +44,8 @@ def remove(engine: Engine, directory: ContainerDir, *, force: bool = False, volu
         try:
             config = directory.config()
             name, anonymous = config.name, tuple(config.volumes.values())
-        except KnarrError:
-            name = ""  # a configuration that cannot be read must not keep a container from being removed
+        except KnarrError:  # a configuration that cannot be read must not keep a container from being removed
+            name = next((n for n in names(engine.paths) if name_owner(engine.paths, n) == directory.id), "")
         discard(engine.paths, directory, name, rootless=engine.facts.euid != 0)
         if volumes:
             from knarr.engine.volumes import remove_anonymous

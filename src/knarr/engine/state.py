@@ -36,13 +36,14 @@ def read_state(directory: ContainerDir) -> State:
     if directory.alive():
         now = directory.pid_record()
         # After the exit record is written the monitor only tidies up: the container has ended.
-        if "started" in now and not _ended_since(ended, now["started"]):
+        # Compared by the run it tells of, not by time: clocks are set back.
+        if "started" in now and ended.get("started") != now["started"]:
             return State(
                 PAUSED if _frozen(directory) else RUNNING,
-                pid=int(now["pid"]),
-                pid_start=int(now["start"]),
-                monitor_pid=int(now["monitor"]),
-                monitor_start=int(now["monitor_start"]),
+                pid=_number(now, "pid"),
+                pid_start=_number(now, "start"),
+                monitor_pid=_number(now, "monitor"),
+                monitor_start=_number(now, "monitor_start"),
                 started_at=now["started"],
             )
         if not ended or "started" not in now:
@@ -53,14 +54,15 @@ def read_state(directory: ContainerDir) -> State:
         EXITED,
         started_at=ended.get("started", ""),
         finished_at=ended.get("finished", ""),
-        exit_code=int(ended.get("code", "255")),
+        exit_code=_number(ended, "code", 255),
         oom_killed=ended.get("oom") == "1",
     )
 
 
-def _ended_since(ended: dict[str, str], started: str) -> bool:
-    """Both are UTC with nine digits of a second, so text order is time order."""
-    return ended.get("finished", "") >= started
+def _number(record: dict[str, str], key: str, otherwise: int = 0) -> int:
+    """A record may be damaged; what is no number is nobody's pid."""
+    text = record.get(key, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else otherwise
 
 
 def _frozen(directory: ContainerDir) -> bool:

@@ -8,7 +8,7 @@ import os
 from knarr.engine import signals
 from knarr.engine.container_dir import ContainerDir
 from knarr.engine.state import PAUSED, State, read_state
-from knarr.errors import Conflict, HostError, NotFound, UsageError
+from knarr.errors import Conflict, DataError, HostError, NotFound, UsageError
 from knarr.host import native
 
 TYPE_CHECKING = False
@@ -55,12 +55,11 @@ def stop(engine: Engine, directory: ContainerDir, timeout_s: float | None = None
 
         mend(engine, directory)
         return False
-    config = directory.config()
-    number = signals.number(signal) if signal else _own_stop_signal(config)
-    limit = timeout_s
-    if limit is None:
-        own = config.options.stop_timeout_s
-        limit = float(own) if own is not None else DEFAULT_STOP_TIMEOUT_S
+    number, limit = _own_way(directory)
+    if signal:
+        number = signals.number(signal)
+    if timeout_s is not None:
+        limit = timeout_s
     try:
         signal_container(directory, number)
         if state.status == PAUSED:
@@ -76,8 +75,18 @@ def stop(engine: Engine, directory: ContainerDir, timeout_s: float | None = None
     return True
 
 
+def _own_way(directory: ContainerDir) -> tuple[int, float]:
+    """The signal and the seconds a container wants. What cannot be read must not keep it running."""
+    try:
+        config = directory.config()
+    except (DataError, NotFound):
+        return int(_signal.SIGTERM), DEFAULT_STOP_TIMEOUT_S
+    own = config.options.stop_timeout_s
+    return _own_stop_signal(config), float(own) if own is not None else DEFAULT_STOP_TIMEOUT_S
+
+
 def _own_stop_signal(config: ContainerConfig) -> int:
-    """What the container wants to be asked with. What an image says may be nonsense; then it is SIGTERM."""
+    """What an image says may be nonsense; then it is SIGTERM."""
     for asked in (config.options.stop_signal, config.image_config.stop_signal):
         try:
             if asked:
