@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -57,8 +58,10 @@ def tree(tmp_path: Path) -> Path:
     os.utime(root / "bin/tool", ns=(0, 1_600_000_000_123_456_789))
     os.utime(root / "link", ns=(0, -1_500_000_000), follow_symlinks=False)
     os.setxattr(root / "bin/tool", "user.note", b"\0binary=\n")
-    with socket.socket(socket.AF_UNIX) as sock:
-        os.chdir(root)
+    with (
+        contextlib.chdir(root),
+        socket.socket(socket.AF_UNIX) as sock,
+    ):  # the path may be too long for an address
         sock.bind("socket")
     return root
 
