@@ -108,13 +108,29 @@ def test_after_a_reboot(knarr: Knarr, busybox: str) -> None:
     for entry in knarr.run.iterdir():
         shutil.rmtree(entry)
     subprocess.run(["nft", "flush", "ruleset"], check=True)
-    subprocess.run(["ip", "link", "delete", "knarr0"], check=True)
+    bridges = subprocess.run(
+        ["ip", "-o", "link", "show", "type", "bridge"], capture_output=True, text=True
+    ).stdout
+    for line in bridges.splitlines():
+        subprocess.run(["ip", "link", "delete", line.split(":")[1].strip()], check=True)
     assert knarr.ok("ps", "-q") == ""
     assert knarr.ok("ps", "-aq", "--no-trunc") == cid
     assert knarr("create", "--name", "one", busybox, "true").code == 125
     knarr.ok("start", "one")
     assert knarr.ok("exec", "one", "cat", "/file") == "kept"
     assert knarr.ok("port", "one").startswith("80/tcp -> ")
+
+
+def test_run_wiped_while_nothing_runs(knarr: Knarr, busybox: str) -> None:
+    """The bridge and the rules are still there."""
+    one(knarr, busybox)
+    knarr.ok("stop", "-t", "0", "one")
+    for entry in knarr.run.iterdir():
+        shutil.rmtree(entry)
+    assert "Exited (137)" in knarr.ok("ps", "-a")
+    knarr.ok("start", "one")
+    assert knarr.ok("port", "one").startswith("80/tcp -> ")
+    assert knarr.ok("exec", "one", "echo", "works") == "works"
 
 
 def test_a_clock_set_back(knarr: Knarr, busybox: str) -> None:
