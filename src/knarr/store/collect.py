@@ -14,7 +14,7 @@ from knarr.oci import json
 from knarr.oci.digest import Digest
 from knarr.oci.reference import parse
 from knarr.record import Record
-from knarr.store.commit import sync
+from knarr.store.flush import sync
 from knarr.store.images import all_images, find_hex, find_image
 from knarr.store.refs import all_refs, remove_ref
 from knarr.store.removal import remove_tree

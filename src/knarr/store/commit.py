@@ -10,6 +10,7 @@ from knarr.oci.digest import Digest
 from knarr.oci.image import Manifest
 from knarr.oci.manifest import check_image, read_config, read_manifest
 from knarr.oci.reference import parse
+from knarr.store.flush import sync, sync_file_system
 from knarr.store.images import Image, image_ids, load_image, read_image_file
 from knarr.store.ingest import disk_trouble
 from knarr.store.refs import read_ref, remove_ref, write_ref
@@ -171,25 +172,3 @@ def rebuild(root: str, db: Database) -> None:
         db.insert("uses", ((image_id, digest) for digest in needed))
         db.insert("layers", ((diff_id, 0, 0, "") for diff_id in file.layers))
     db.insert("layers", ((f"sha256:{layer}", 0, 0, "") for layer in container_layers(root)))
-
-
-def sync(path: str) -> None:
-    """A file or a directory."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_file_system(path: str) -> None:
-    """syncfs(2), which Python has no name for."""
-    import ctypes
-
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), path)
-    finally:
-        os.close(fd)

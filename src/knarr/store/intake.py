@@ -106,6 +106,7 @@ def _store(
         if keep_blob:
             _keep(writer, digest, diff)
         return _NOTHING
+    writer.flusher.soon()
     made = writer.session.free_path("layer")
     os.mkdir(made, CLOSED)
     try:
@@ -122,6 +123,7 @@ def _store(
         if keep_blob:
             _keep(writer, digest, diff)
         _place(writer, made, diff)
+        writer.flusher.soon()
     finally:
         remove_tree(made)
     return result

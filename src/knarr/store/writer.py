@@ -17,6 +17,7 @@ from knarr.oci.digest import Digest
 from knarr.oci.image import OCI_LAYER, Descriptor
 from knarr.store.database import Database, boot_id
 from knarr.store.decompress import Decompressed
+from knarr.store.flush import Flusher
 from knarr.store.ingest import Limits, disk_trouble
 from knarr.store.session import Session
 
@@ -42,6 +43,7 @@ class Writer:
         for name in ("layers", "images", "refs", "blobs", "blobs/sha256"):
             os.makedirs(f"{root}/{name}", CLOSED, exist_ok=True)
         self.session = Session(root)
+        self.flusher = Flusher(root)
         self.db = Database(root, lambda db: rebuild(root, db))
         with self.db.changing():
             living = self.session.living()
@@ -51,6 +53,7 @@ class Writer:
 
     def close(self) -> None:
         """Let go of everything; what was only pinned may be collected from now on."""
+        self.flusher.close()
         self.db.execute("DELETE FROM pins WHERE session = ?", self.session.name)
         self.db.close()
         for fd in self._claims.values():
