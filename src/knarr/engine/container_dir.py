@@ -69,6 +69,7 @@ class RunRecord(Record):
     cgroup: str = ""
 
 
+PATIENCE_S = 10.0  # how long one command waits for another that has the container's lock
 _ID_LENGTH = 64
 MAKING = "~"  # ends the name of a container directory that is being made or removed
 # struct flock of fcntl(2): l_type, l_whence, l_start, l_len, l_pid.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 
-from knarr.engine.container_dir import MAKING, ContainerDir, name_owner, names
+from knarr.engine.container_dir import MAKING, PATIENCE_S, ContainerDir, name_owner, names
 from knarr.engine.state import read_state
 from knarr.errors import Conflict, KnarrError, NotFound
 
@@ -16,29 +17,9 @@ if TYPE_CHECKING:
 
 def remove(engine: Engine, directory: ContainerDir, *, force: bool = False, volumes: bool = False) -> None:
     """Remove a container that does not run; with `force` kill it first. Raises `Conflict`, `NotFound`."""
-    from knarr.engine.mend import mend
-
-    state = read_state(directory)
-    if state.running:
-        if not force:
-            raise Conflict(
-                f"container {directory.id[:12]} is running",
-                hint=f"stop it with `knarr stop {directory.id[:12]}`, or remove it with `knarr rm -f`",
-            )
-        from knarr.engine.stop import stop
-
-        stop(engine, directory, 0, "KILL")
-    try:
-        mend(engine, directory)
-        lock = directory.acquire()
-    except BlockingIOError:
-        raise Conflict(
-            f"container {directory.id[:12]} is being started or removed by another command"
-        ) from None
-    except NotFound:
-        if state.running:
-            return  # started with --rm: it removed itself
-        raise
+    lock = _stopped(engine, directory, force)
+    if lock is None:
+        return
     try:
         anonymous: tuple[str, ...] = ()
         try:
@@ -54,6 +35,38 @@ def remove(engine: Engine, directory: ContainerDir, *, force: bool = False, volu
                 remove_anonymous(engine, volume)
     finally:
         os.close(lock)
+
+
+def _stopped(engine: Engine, directory: ContainerDir, force: bool) -> int | None:
+    """The lock of a container that does not run any more; `None` when it removed itself (`--rm`)."""
+    from knarr.engine.mend import mend
+
+    was_running = False
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        if read_state(directory).running:
+            was_running = True
+            if not force:
+                raise Conflict(
+                    f"container {directory.id[:12]} is running",
+                    hint=f"stop it with `knarr stop {directory.id[:12]}`, or remove it with `knarr rm -f`",
+                )
+            from knarr.engine.stop import stop
+
+            stop(engine, directory, 0, "KILL")
+        try:
+            mend(engine, directory)
+            return directory.acquire()
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Conflict(
+                    f"container {directory.id[:12]} is being started or removed by another command"
+                ) from None
+        except NotFound:
+            if was_running:
+                return None
+            raise
+        time.sleep(0.01)
 
 
 def discard(paths: Paths, directory: ContainerDir, name: str, *, rootless: bool = False) -> None:

@@ -7,9 +7,10 @@ before the first thing it would tear down exists, and the monitor has inherited 
 from __future__ import annotations
 
 import os
+import time
 
 from knarr.engine import monitor, placing
-from knarr.engine.container_dir import ContainerConfig, ContainerDir, write_file
+from knarr.engine.container_dir import PATIENCE_S, ContainerConfig, ContainerDir, write_file
 from knarr.engine.mend import mend, mend_all
 from knarr.engine.spec import build_spec
 from knarr.engine.spec_mounts import seeds
@@ -59,19 +60,30 @@ def start_existing(
     warn: Callable[[str], None] = lambda text: None,
 ) -> Started | None:
     """Start a container that was created or has ended; `None` when it runs already. Raises `Conflict`."""
-    mend(engine, directory)
-    try:
-        lock = directory.acquire()
-    except BlockingIOError:
-        if read_state(directory).running:
-            return None
-        raise Conflict(
-            f"container {directory.id[:12]} is being started or stopped by another command"
-        ) from None
+    lock = _its_turn(engine, directory)
+    if lock is None:
+        return None
     try:
         return start(engine, directory, directory.config(), lock, foreground=foreground, warn=warn)
     finally:
         os.close(lock)
+
+
+def _its_turn(engine: Engine, directory: ContainerDir) -> int | None:
+    """The lock of a container that does not run, `None` when it does. Others who stop or mend it take a moment."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        mend(engine, directory)
+        try:
+            return directory.acquire()
+        except BlockingIOError:
+            if read_state(directory).running:
+                return None
+            if time.monotonic() > deadline:
+                raise Conflict(
+                    f"container {directory.id[:12]} is being started or stopped by another command"
+                ) from None
+        time.sleep(0.01)
 
 
 def start(
