@@ -35,6 +35,11 @@ def _cgroup(kind: str) -> bool:
     return any(line.split()[2] == kind for line in Path("/proc/self/mounts").read_text().splitlines())
 
 
+def _v2_controls(controller: str) -> bool:
+    there = Path("/sys/fs/cgroup/cgroup.controllers")
+    return there.exists() and controller in there.read_text().split()
+
+
 def _opens(path: str) -> bool:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
@@ -66,7 +71,7 @@ PROBES: dict[str, Callable[[], bool]] = {
     "userns": lambda: _runs("unshare", "-U", "true"),
     "cgroup-v1": lambda: _cgroup("cgroup"),
     "cgroup-v2": lambda: _cgroup("cgroup2"),
-    "cgroup-v2-only": lambda: _cgroup("cgroup2") and not _cgroup("cgroup"),
+    "cgroup-v2-only": lambda: not _cgroup("cgroup") and _v2_controls("memory"),
     "systemd": lambda: Path("/run/systemd/system").is_dir(),
     "overlay": lambda: _filesystem("overlay"),
     "erofs": lambda: _filesystem("erofs"),

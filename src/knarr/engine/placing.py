@@ -37,8 +37,9 @@ def place(
     if v2 is not None and not facts.cgroups_v1 and not (path and not _slice(parent)):
         needed = cgroup.controllers_needed(resources)
         if not foreground or path or (needed and not (v2.own == "/" and v2.whole)):
-            alone = not path and _may_step_aside(facts, v2)
-            if not (alone and foreground):
+            # A detached container would keep our cgroup closed to others for as long as it lives.
+            alone = foreground and not path and _may_step_aside(facts, v2)
+            if not alone:
                 manager = _manager(facts, v2)
                 if manager is not None:
                     return _in_scope(facts, v2, container_id, resources, manager, parent, foreground)

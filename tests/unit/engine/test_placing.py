@@ -33,6 +33,12 @@ def test_the_only_one_steps_aside(tmp_path: Path) -> None:
     assert (free.v2, free.origin) == (f"{tmp_path}/b/knarr-c1", "")
 
 
+def test_a_detached_container_does_not_take_the_callers_cgroup(tmp_path: Path) -> None:
+    user = facts(tmp_path, "/a", os.getpid())._replace(euid=1000)
+    at, _ = place(user, "c1", LIMITS)
+    assert (at.v2, at.ours, at.certain) == (f"{tmp_path}/a/knarr-c1", "", False)
+
+
 def test_a_services_own_cgroup_is_left_to_systemd(tmp_path: Path) -> None:
     service = facts(tmp_path, "/a.service", os.getpid(), systemd=True, memory_max="33554432\n")
     assert service.cgroup_v2
