@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 18
 _POLL_S = 0.1
+_LEAST_POLL_S = 0.005
 _END_OF_TIME_NS = 253_402_300_800 * 10**9  # the year 10000: times are compared as text
 
 
@@ -141,6 +142,10 @@ def _nine(stamp: str) -> str:
     return f"{head}.{fraction:0<9}Z"
 
 
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_ino, found.st_dev
+
+
 class _Reader:
     """Lines of a log that its writer renames away from under us (PATH to PATH.1 and so on)."""
 
@@ -151,40 +156,83 @@ class _Reader:
 
     def history(self) -> Iterator[bytes]:
         """Every whole line there is, the oldest first. The current file stays open for `follow`."""
-        numbers = []
-        directory, _, base = self._path.rpartition("/")
-        for name in os.listdir(directory):
-            suffix = name.removeprefix(f"{base}.")
-            if suffix != name and suffix.isdecimal():
-                numbers.append(int(suffix))
-        for number in sorted(numbers, reverse=True):
-            self._open(f"{self._path}.{number}")
-            yield from self._lines()
-        self._open(self._path)
+        self._begin()
         yield from self._lines()
+        while self._next():
+            yield from self._lines()
 
     def follow(self, directory: ContainerDir) -> Iterator[bytes]:
         """New lines until the container has ended and all is read."""
+        pause = _LEAST_POLL_S
         while True:
             alive = directory.alive()
-            yield from self._lines()
-            if self._rotated():
-                yield from self._lines()
-                self._open(self._path)
+            any_line = False
+            for line in self._lines():
+                any_line = True
+                yield line
+            if self._next():
                 continue
             if not alive:
                 return
-            time.sleep(_POLL_S)
+            # Who writes much may go round all of its files within the longest pause.
+            pause = _LEAST_POLL_S if any_line else min(_POLL_S, pause * 2)
+            time.sleep(pause)
 
-    def _rotated(self) -> bool:
+    def _files(self) -> list[tuple[str, tuple[int, int]]]:
+        """The log's files, the newest first, and which they are. Files move in that direction while we look, so that
+        one may be seen twice, but none is missed, and neighbours are neighbours."""
+        directory, _, base = self._path.rpartition("/")
+        numbers = []
         try:
-            now = os.stat(self._path)
+            names = os.listdir(directory)
         except FileNotFoundError:
-            return False
-        if self._fd < 0:
-            return True
-        ours = os.fstat(self._fd)
-        return (now.st_ino, now.st_dev) != (ours.st_ino, ours.st_dev)
+            return []  # the container is removed
+        for name in names:
+            suffix = name.removeprefix(f"{base}.")
+            if suffix != name and suffix.isdecimal():
+                numbers.append(int(suffix))
+        found = []
+        for path in (self._path, *(f"{self._path}.{n}" for n in sorted(numbers))):
+            try:
+                found.append((path, _identity(os.stat(path))))
+            except FileNotFoundError:
+                continue
+        return found
+
+    def _begin(self) -> None:
+        """Open the oldest file there is."""
+        files = self._files()
+        if files:
+            self._open(files[-1][0])
+
+    def _next(self) -> bool:
+        """Open the file that was begun after the one that is open; False when there is none yet."""
+        while self._fd >= 0:
+            files = self._files()
+            ours = os.fstat(self._fd)
+            known = [identity for _, identity in files]
+            if _identity(ours) in known:
+                place = known.index(_identity(ours)) - 1
+            elif not files:
+                return False
+            elif ours.st_nlink:  # being renamed at this moment
+                time.sleep(0)
+                continue
+            else:  # it was the oldest, and is gone: what is the oldest now is next, whatever was between
+                place = len(files) - 1
+            if place < 0:
+                return False
+            old = self._fd
+            self._fd = -1
+            self._open(files[place][0])
+            if self._fd >= 0 and _identity(os.fstat(self._fd)) == files[place][1]:
+                os.close(old)
+                return True
+            if self._fd >= 0:  # another one by now
+                os.close(self._fd)
+            self._fd = old
+        self._open(self._path)
+        return self._fd >= 0
 
     def _open(self, path: str) -> None:
         if self._fd >= 0:
