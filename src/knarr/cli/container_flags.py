@@ -225,7 +225,7 @@ def _device(text: str) -> DeviceRequest:
 
 def _stop_signal(text: str) -> str:
     if text:
-        from knarr.engine import signals
+        from knarr.host import signals
 
         signals.number(text)
     return text

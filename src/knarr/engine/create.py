@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from knarr.engine.clock import now
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, create_dir, take_name
 from knarr.engine.container_names import checked_name, draw_name, new_id
 from knarr.engine.process import command_line
 from knarr.errors import Conflict, KnarrError, NotFound, UsageError
+from knarr.host.clock import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

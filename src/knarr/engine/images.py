@@ -110,7 +110,7 @@ def users_of(engine: Engine, image_id: Digest) -> list[str]:
 
 def listed(engine: Engine, name: str, *, full: bool, reference_ns: int) -> list[dict[str, str]]:
     """A row per name of each image, the youngest image first, under the keys of docker's templates."""
-    from knarr.engine.clock import ago, parse
+    from knarr.host.clock import ago, parse
 
     wanted = reference.parse(name).familiar if name else ""
     rows = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from knarr.engine import state as states
-from knarr.engine.clock import ago, parse, text
 from knarr.engine.container_dir import (
     ContainerConfig,
     ContainerDir,
@@ -18,6 +17,7 @@ from knarr.engine.mend import mend_all
 from knarr.engine.options import ContainerOptions
 from knarr.engine.process import command_of
 from knarr.errors import DataError, NotFound, UsageError
+from knarr.host.clock import ago, parse, text
 from knarr.oci import json
 from knarr.record import Record
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import time
 
-from knarr.engine.clock import parse, text
 from knarr.engine.container_dir import ContainerDir
 from knarr.engine.quantities import seconds
 from knarr.errors import DataError, KnarrError, NotFound, UsageError
+from knarr.host.clock import parse, text
 from knarr.oci import json
 from knarr.record import Record
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 
-from knarr.engine.clock import now
 from knarr.engine.container_dir import (
     MAKING,
     ContainerDir,
@@ -20,6 +19,7 @@ from knarr.engine.container_dir import (
     write_file,
 )
 from knarr.errors import NotFound
+from knarr.host.clock import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from knarr.engine import placing
-from knarr.engine.clock import now
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, RunRecord
 from knarr.engine.spec import Surroundings, build_spec
 from knarr.engine.start import compile_plan
 from knarr.engine.surroundings import FILES, Prepared
 from knarr.engine.userns import id_maps
+from knarr.host.clock import now
 from knarr.host.users import identity_in
 from knarr.network.attach import resolve_mode
 from knarr.network.attachment import Attachment, loopback_step

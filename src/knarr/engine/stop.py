@@ -5,11 +5,10 @@ from __future__ import annotations
 import _signal
 import os
 
-from knarr.engine import signals
 from knarr.engine.container_dir import ContainerDir
 from knarr.engine.state import PAUSED, State, read_state
 from knarr.errors import Conflict, DataError, HostError, NotFound, UsageError
-from knarr.host import native
+from knarr.host import native, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

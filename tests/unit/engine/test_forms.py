@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knarr.engine import clock, mount_forms, quantities, signals
+from knarr.engine import mount_forms, quantities
 from knarr.engine.container_names import checked_name, draw_name, new_id
 from knarr.engine.options import MountRequest
 from knarr.errors import UsageError
+from knarr.host import clock, signals
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from knarr.engine.engine import Engine
 
 
 def _kill(parsed: Parsed) -> int:
-    from knarr.engine import signals
     from knarr.engine.stop import kill
+    from knarr.host import signals
 
     engine = Engine()
     number = signals.number(parsed.text("signal"))
