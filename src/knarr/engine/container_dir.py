@@ -166,7 +166,7 @@ def create_dir(paths: Paths, container_id: str) -> tuple[ContainerDir, int]:
     """A new container's directories and its lock, held. The lock is there and held before anybody can see it."""
     directory = ContainerDir(paths, container_id)
     making = directory.root + MAKING
-    os.mkdir(making, 0o711)
+    os.mkdir(making, 0o700)
     # Locked before it has its name: a command that sweeps leftovers must never see a lock that nobody holds yet.
     fd = os.open(f"{making}/lock~", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WRITE_LOCK)

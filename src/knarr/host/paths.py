@@ -7,6 +7,7 @@
       refs/NAME                                            symbolic link to ../images/HEX; NAME is the encoded reference
       store.db                                             SQLite: which blobs, layers, pulls there are, for collecting
       containers/ID/                                       one container: see knarr.engine.container_dir
+      volumes/NAME/_data/                                  a volume: see knarr.engine.volumes
       names/NAME                                           symbolic link to ../containers/ID: taking it takes the name
       tmp/                                                 what is being made; swept when its maker is gone
     RUN   /run/knarr, or $XDG_RUNTIME_DIR/knarr            gone with a reboot
@@ -57,15 +58,18 @@ def default_paths(euid: int, env: Mapping[str, str]) -> Paths:
 
 
 def make_directories(paths: Paths) -> None:
-    """Make what is missing of both trees, the parts of other users' reach closed. Raises `HostError`.
+    """Make what is missing of both trees, closed to other users. Raises `HostError`.
 
-    0711: a container's root (an id of its own) must get through to its root filesystem, nobody else may list.
+    What containers and volumes hold is below 0700: a setuid program that a container wrote would be one on the host
+    too, for any local user who can reach it (CVE-2021-41091). A container needs no way in: who mounts its layers is
+    root, or has rights over the files of the user whose directory it is, in every id map we make.
     """
     if paths.run.startswith("/tmp/knarr-run-"):
         _make_private(os.path.dirname(paths.run))
     for directory, mode in (
         (paths.root, 0o711),
-        (f"{paths.root}/containers", 0o711),
+        (f"{paths.root}/containers", 0o700),
+        (f"{paths.root}/volumes", 0o700),
         (f"{paths.root}/names", 0o700),
         (f"{paths.root}/tmp", 0o700),
         (paths.run, 0o711),
@@ -75,7 +79,9 @@ def make_directories(paths: Paths) -> None:
         try:
             os.mkdir(directory, mode)
         except FileExistsError:
-            continue
+            if mode != 0o700:
+                continue
+            # Made by an older knarr, or opened by hand.
         except FileNotFoundError:
             _make_with_parents(directory, mode)
         except OSError as e:
@@ -94,7 +100,8 @@ def _make_with_parents(directory: str, mode: int) -> None:
 
 
 def _set_mode(directory: str, mode: int) -> None:
-    """What the umask took away. Only on a directory that this process has just made."""
+    """What the umask took away, or what was open. Only on directories that are knarr's alone: ROOT and RUN may be
+    some that the user has chosen."""
     try:
         if stat.S_IMODE(os.lstat(directory).st_mode) != mode:
             os.chmod(directory, mode)

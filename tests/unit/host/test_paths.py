@@ -52,6 +52,7 @@ def test_directories_have_their_modes_whatever_the_umask(tmp_path: Path) -> None
         for name in (
             "deep/down/root",
             "deep/down/root/containers",
+            "deep/down/root/volumes",
             "deep/down/root/names",
             "run",
             "run/containers",
@@ -59,11 +60,24 @@ def test_directories_have_their_modes_whatever_the_umask(tmp_path: Path) -> None
     }
     assert modes == {
         "deep/down/root": "0o711",
-        "deep/down/root/containers": "0o711",
+        "deep/down/root/containers": "0o700",
+        "deep/down/root/volumes": "0o700",
         "deep/down/root/names": "0o700",
         "run": "0o711",
         "run/containers": "0o711",
     }
+
+
+def test_what_an_older_version_left_open_is_closed_and_a_root_of_ones_own_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "root"
+    (root / "containers").mkdir(parents=True)
+    for directory in (root, root / "containers"):
+        directory.chmod(0o755)
+    make_directories(Paths(str(root), f"{tmp_path}/run", ()))
+    assert stat.S_IMODE(root.stat().st_mode) == 0o755
+    assert stat.S_IMODE((root / "containers").stat().st_mode) == 0o700
 
 
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:
