@@ -32,9 +32,9 @@ check: packages-test $(READY)
 	@$(PY) -m ruff check
 	@$(PY) -m mypy
 	@$(PY) -m pytest -q tests/unit/test_layers.py
-	@$(PY) native/build.py build/knarr-native
-	@$(PY) native/build.py --compiler cc build/knarr-native-cc
-	@$(PY) native/build.py --sanitize build/knarr-native-sanitized
+	@$(PY) native/build.py --strict build/knarr-native
+	@$(PY) native/build.py --strict --compiler cc build/knarr-native-cc
+	@$(PY) native/build.py --strict --sanitize build/knarr-native-sanitized
 
 conformance: packages-test $(READY)
 	@tools/prepare packages $(JUDGES) $(if $(shell command -v go),,golang-go)
@@ -45,7 +45,7 @@ bench: packages-test $(READY)
 	@$(PY) bench/all.py
 
 native:
-	@"$$(tools/prepare python)" native/build.py $(NATIVE)
+	@"$$(tools/prepare python)" native/build.py --strict $(NATIVE)
 
 packages-build:
 	@tools/prepare packages $(BUILDS)
