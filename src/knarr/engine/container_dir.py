@@ -3,6 +3,7 @@
     ROOT/containers/ID/
       config.json      what was asked, and what the image said when it was created (ContainerConfig)
       lock             held (an open file description lock) by whoever starts, runs or removes the container
+      once             there when `run --rm` made it: it is forgotten as soon as nobody holds the lock
       upper/ work/     its writable layer; rootfs/ is where the layers are mounted, in its own mount namespace
       hosts hostname resolv.conf
       exit             how it last ended, written by the monitor: `code N`, `signal N`, `oom 0|1`, `finished TIME`
@@ -162,7 +163,7 @@ class ContainerDir:
             return b""
 
 
-def create_dir(paths: Paths, container_id: str) -> tuple[ContainerDir, int]:
+def create_dir(paths: Paths, container_id: str, *, once: bool = False) -> tuple[ContainerDir, int]:
     """A new container's directories and its lock, held. The lock is there and held before anybody can see it."""
     directory = ContainerDir(paths, container_id)
     making = directory.root + MAKING
@@ -173,6 +174,8 @@ def create_dir(paths: Paths, container_id: str) -> tuple[ContainerDir, int]:
     os.rename(f"{making}/lock~", f"{making}/lock")
     for name in ("upper", "rootfs"):
         os.mkdir(f"{making}/{name}", 0o755)
+    if once:
+        os.mknod(f"{making}/once", 0o600)
     os.rename(making, directory.root)
     return directory, fd
 

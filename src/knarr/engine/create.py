@@ -31,8 +31,9 @@ def create(
     _check(options, image)
     engine.prepare_directories()
     container_id = new_id()
-    directory, lock = create_dir(engine.paths, container_id)
+    directory, lock = create_dir(engine.paths, container_id, once=starts and options.auto_remove)
     name = ""
+    volumes = _anonymous_volumes(options, image)
     try:
         name = _name(engine, options.name, container_id)
         config = ContainerConfig(
@@ -44,9 +45,16 @@ def create(
             layers=image.layers,
             options=options._replace(name=name),
             image_config=image.config.config,
-            volumes=_anonymous_volumes(engine, options, image),
+            volumes=volumes,
         )
         directory.write_config(config, sync=not starts)
+        if volumes:
+            from knarr.engine.volumes import make_anonymous
+
+            for volume in volumes.values():
+                make_anonymous(
+                    engine.paths, volume
+                )  # only now: whatever ends us, they are known by the configuration
         if not engine.store.has_image(image.id):
             # `rmi` moves the image away and then looks for containers: one of the two sees the other.
             raise NotFound("image", options.image)
@@ -54,6 +62,11 @@ def create(
         from knarr.engine.remove import discard
 
         discard(engine.paths, directory, name)
+        if volumes:
+            from knarr.engine.volumes import remove_anonymous
+
+            for volume in volumes.values():
+                remove_anonymous(engine, volume)
         os.close(lock)
         if isinstance(e, OSError):
             raise KnarrError(f"create container: {(e.strerror or str(e)).lower()}") from e
@@ -104,13 +117,11 @@ def _check(options: ContainerOptions, image: Image) -> None:
         raise UsageError(f"invalid hostname {host!r}")
 
 
-def _anonymous_volumes(engine: Engine, options: ContainerOptions, image: Image) -> dict[str, str]:
-    """A volume of its own for each `VOLUME` of the image that nothing else covers, and for each `-v /target`."""
+def _anonymous_volumes(options: ContainerOptions, image: Image) -> dict[str, str]:
+    """New names by target: a volume for each `VOLUME` of the image that nothing else covers, and for each `-v /t`."""
     taken = {m.target for m in options.mounts if m.kind != "volume" or m.source}
     wanted = [t for t in image.config.config.volumes if t.startswith("/") and t.strip("/")]
     wanted += [m.target for m in options.mounts if m.kind == "volume" and not m.source]
     if not wanted:
         return {}
-    from knarr.engine.volumes import make_anonymous
-
-    return {t: make_anonymous(engine.paths) for t in dict.fromkeys(wanted) if t not in taken}
+    return {t: os.urandom(32).hex() for t in dict.fromkeys(wanted) if t not in taken}

@@ -18,7 +18,7 @@ from knarr.engine.container_dir import (
     names,
     write_file,
 )
-from knarr.errors import NotFound
+from knarr.errors import Conflict, NotFound
 from knarr.host.clock import now
 
 TYPE_CHECKING = False
@@ -83,9 +83,22 @@ def mend_all(engine: Engine) -> None:
             mend(engine, directory)
     for container_id in container_ids(engine.paths):
         directory = ContainerDir(engine.paths, container_id)
-        if not os.path.exists(f"{directory.root}/config.json") and not directory.alive():
-            _sweep(engine, directory.root, container_id)
+        if not os.path.exists(f"{directory.root}/config.json"):
+            if not directory.alive():
+                _sweep(engine, directory.root, container_id)
+        elif os.path.exists(f"{directory.root}/once") and not directory.alive():
+            _forget(engine, directory)
     _sweep_half_made(engine)
+
+
+def _forget(engine: Engine, directory: ContainerDir) -> None:
+    """What is left of a `run --rm` that was killed before its tear-down plan was written: it has never run."""
+    from knarr.engine.remove import remove
+
+    try:
+        remove(engine, directory, volumes=True)
+    except (Conflict, NotFound):
+        return  # another command is at it
 
 
 def _sweep_half_made(engine: Engine) -> None:

@@ -41,12 +41,14 @@ def _touch(path: str) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def make_anonymous(paths: Paths) -> str:
-    """A new volume's name."""
-    name = os.urandom(32).hex()
+def make_anonymous(paths: Paths, name: str) -> None:
+    """A new volume that goes with its container. Raises `HostError`."""
+    try:
+        os.makedirs(f"{paths.root}/volumes/{name}", 0o755)
+        _touch(f"{paths.root}/volumes/{name}/anonymous")
+    except OSError as e:
+        raise HostError(f"volume {name}: {(e.strerror or str(e)).lower()}") from e
     ensure(paths, name)
-    _touch(f"{paths.root}/volumes/{name}/anonymous")
-    return name
 
 
 def remove_anonymous(engine: Engine, name: str) -> None:
@@ -54,5 +56,6 @@ def remove_anonymous(engine: Engine, name: str) -> None:
     from knarr.engine.remove import delete_tree
 
     directory = f"{engine.paths.root}/volumes/{name}"
-    if os.path.exists(f"{directory}/anonymous"):
+    half_made = not os.path.exists(f"{directory}/_data")
+    if half_made or os.path.exists(f"{directory}/anonymous"):
         delete_tree(directory, rootless=engine.facts.euid != 0)
