@@ -15,8 +15,8 @@
 #include "kernel.h"
 #include "ops.h"
 
-struct executor ex = { .status = -1, .proc = -1, .root = -1, .cgroup = -1, .cgroup_namespace_of = -1, .sync = -1, .parent = -1,
-	               .child_pidfd = -1, .first_closed = 3 };
+struct executor ex = { .status = -1, .proc = -1, .root = -1, .cgroup = -1, .cgroup_namespace_of = -1, .listener = -1,
+	               .sync = -1, .parent = -1, .child_pidfd = -1, .first_closed = 3 };
 
 /* A failing step comes back here from however deep it was; descriptors it had open close at exec or exit. */
 static jmp_buf step_failed;
@@ -199,4 +199,23 @@ void write_all_once(int fd, const char *data, size_t size)
 	SYS(n);
 	if ((size_t)n != size)
 		fail(EIO, "only %zd of %zu bytes were taken", n, size);
+}
+
+pid_t pid_outside(void)
+{
+	char text[16];
+	ssize_t n = readlinkat(ex.proc, "self", text, sizeof text - 1);
+	SYS(n, "/proc/self");
+	text[n] = '\0';
+	return (pid_t)decimal(text);
+}
+
+void write_with_pid(int fd, char **parts, int count, pid_t pid)
+{
+	for (int i = 0; i < count; i++) {
+		if (i)
+			SYS(dprintf(fd, "%d", (int)pid));
+		if (*parts[i])
+			write_all_once(fd, parts[i], strlen(parts[i]));
+	}
 }

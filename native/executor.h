@@ -28,6 +28,7 @@ struct executor {
 	int root;         /* the container's root for *in* paths; -1 before `root` */
 	int cgroup;       /* where C is born, -1 */
 	int cgroup_namespace_of; /* pidfd of a process whose cgroup namespace C joins, -1 */
+	int listener;     /* connection that takes a seccomp notify descriptor, -1 */
 	int sync;         /* S and C talk over this pair */
 	int parent;       /* pidfd of the process that C must not outlive, -1 */
 	int parent_signal; /* what C gets when it ends; 0 none */
@@ -63,5 +64,11 @@ size_t from_hex(const char *text, unsigned char *bytes, size_t room);
 /* A file below /proc/PID (0: self) of the host's procfs. */
 int open_proc(pid_t pid, const char *name, int flags);
 void write_all_once(int fd, const char *data, size_t size);
+
+/* This process as whoever made the procfs sees it, not as its own pid namespace does. */
+pid_t pid_outside(void);
+
+/* A document with a pid between its parts. */
+void write_with_pid(int fd, char **parts, int count, pid_t pid);
 
 #endif

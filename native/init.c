@@ -15,6 +15,7 @@
 
 #include "executor.h"
 #include "kernel.h"
+#include "listener.h"
 #include "namespaces.h"
 #include "ops.h"
 #include "seal.h"
@@ -193,7 +194,8 @@ void op_pause(int argc, char **argv)
 	char answer[64];
 	if (ex.status < 0)
 		fail(EBADF, "nobody to wait for");
-	if (!report("pause %s %d", argv[0], ex.child > 0 ? (int)ex.child : (int)getpid()))
+	pid_t pid = ex.in_child ? pid_outside() : ex.child > 0 ? ex.child : getpid();
+	if (!report("pause %s %d", argv[0], (int)pid))
 		fail(ECANCELED, "given up");
 	ssize_t n = recv(ex.status, answer, sizeof answer, 0);
 	SYS(n);
@@ -250,6 +252,7 @@ void op_enter(int argc, char **argv)
 {
 	(void)argc, (void)argv;
 	int signals = -1;
+	listener_leave_to_child();
 	if (ex.waits) {
 		static const int kept[] = { SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGTSTP, SIGTTIN, SIGTTOU };
 		sigset_t all;

@@ -33,6 +33,8 @@ OP(join); OP(join_pid); OP(unshare);
 OP(clone); OP(write_child); OP(pause); OP(enter);
 /* spawn.c */
 OP(spawn); OP(wait_spawned);
+/* hook.c */
+OP(hook);
 /* mounts.c */
 OP(propagation); OP(overlay); OP(mount); OP(bind); OP(idmap_bind); OP(attach_propagation); OP(remount); OP(copy_up);
 /* rootfs.c */
@@ -44,9 +46,12 @@ OP(keyring); OP(sysctl); OP(hostname); OP(domainname); OP(rlimit); OP(oom_score)
 OP(ioprio); OP(affinity); OP(new_session);
 /* privileges.c */
 OP(become_root); OP(bounding); OP(user); OP(caps); OP(no_new_privs); OP(label); OP(seccomp);
+/* listener.c */
+OP(seccomp_listener);
 /* console.c */
 OP(console); OP(stdio);
 /* workload.c */
-OP(pdeathsig); OP(reap); OP(chdir); OP(close_fds); OP(wait); OP(wait_fifo); OP(env); OP(exec);
+OP(pdeathsig); OP(reap); OP(chdir); OP(close_fds); OP(wait); OP(wait_fifo); OP(env);
+OP(find_command); OP(exec);
 
 #endif

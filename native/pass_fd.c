@@ -1,6 +1,7 @@
 /* pass_fd.c: SCM_RIGHTS, unix(7). */
 #include "pass_fd.h"
 
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -9,13 +10,10 @@ union control {
 	char bytes[CMSG_SPACE(sizeof(int))];
 };
 
-int pass_fd(int socket, int fd, const char *word)
+ssize_t pass_fd_with(int socket, int fd, const char *text, size_t size)
 {
 	union control control = { .bytes = { 0 } };
-	char text[64];
-	size_t size = strlen(word) < sizeof text ? strlen(word) : sizeof text;
-	memcpy(text, word, size);
-	struct iovec data = { .iov_base = text, .iov_len = size };
+	struct iovec data = { .iov_base = (void *)(uintptr_t)text, .iov_len = size };
 	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes,
 		                  .msg_controllen = sizeof control.bytes };
 	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
@@ -23,7 +21,12 @@ int pass_fd(int socket, int fd, const char *word)
 	head->cmsg_type = SCM_RIGHTS;
 	head->cmsg_len = CMSG_LEN(sizeof fd);
 	memcpy(CMSG_DATA(head), &fd, sizeof fd);
-	return sendmsg(socket, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
+	return sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+int pass_fd(int socket, int fd, const char *word)
+{
+	return pass_fd_with(socket, fd, word, strlen(word)) < 0 ? -1 : 0;
 }
 
 int receive_fd(int socket)

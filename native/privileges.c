@@ -16,6 +16,7 @@
 
 #include "executor.h"
 #include "kernel.h"
+#include "listener.h"
 #include "namespaces.h"
 #include "ops.h"
 #include "workload.h"
@@ -159,8 +160,11 @@ void op_label(int argc, char **argv)
 
 enum { SET_MODE_FILTER = 1, FLAG_NEW_LISTENER = 8 };
 
-static void load_filter(unsigned flags, const char *hex, const char *listener)
+void load_filter_of(const struct step *step)
 {
+	const char *hex = step->argv[1];
+	unsigned flags = (unsigned)hexadecimal(step->argv[0]);
+	bool listener = step->argc > 2;
 	size_t size = strlen(hex) / 2;
 	if (size == 0 || size % sizeof(struct sock_filter) || size / sizeof(struct sock_filter) > BPF_MAXINSNS)
 		fail(EINVAL, "a filter of %zu bytes", size);
@@ -169,25 +173,25 @@ static void load_filter(unsigned flags, const char *hex, const char *listener)
 		fail(ENOMEM, "");
 	from_hex(hex, filter, size);
 	struct sock_fprog program = { .len = (unsigned short)(size / sizeof(struct sock_filter)), .filter = filter };
+	if (listener)
+		listener_prepare(step->argv + 2, step->argc - 2);
 	int fd = (int)syscall(SYS_seccomp, SET_MODE_FILTER, listener ? flags | FLAG_NEW_LISTENER : flags, &program);
-	SYS(fd);
-	if (listener) {
-		SYS(pass_fd((int)decimal(listener), fd, "seccomp"), "listener");
-		close(fd);
-	}
+	int error = errno, taken = listener ? listener_take(fd) : 0;
+	if (fd < 0)
+		fail(error, "");
+	if (taken)
+		fail(taken, "listener");
 }
 
 /* With no_new_privs a filter may be loaded by anybody, so it waits for `exec`: the steps between need not be allowed
- * by it. Without, it has to be loaded while CAP_SYS_ADMIN is there. */
+ * by it. Without, it has to be loaded while CAP_SYS_ADMIN is there. One with a listener is loaded at once: an agent
+ * that has been connected to may attend to nobody else until it has got its descriptor. */
 void op_seccomp(int argc, char **argv)
 {
-	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
+	(void)argv;
+	if (argc == 2 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
 		workload_before_exec(ex.at);
 	else
-		load_filter((unsigned)hexadecimal(argv[0]), argv[1], argc > 2 ? argv[2] : NULL);
+		load_filter_of(&ex.plan.steps[ex.at]);
 }
 
-void load_filter_of(const struct step *step)
-{
-	load_filter((unsigned)hexadecimal(step->argv[0]), step->argv[1], step->argc > 2 ? step->argv[2] : NULL);
-}

@@ -170,8 +170,7 @@ void workload_default_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Every descriptor from the first one on; our own close at exec in any case. */
-static void close_at_exec(unsigned first)
+void workload_close_at_exec(unsigned first)
 {
 	if (k_close_range(first, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
 		return;
@@ -193,29 +192,52 @@ static bool is_directory(const char *path)
 	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Like execvpe(3), but what is not executable is not handed to a shell. The errno of the most telling failure. */
-static int execute(char **argv)
+/* The errno with which execve would fail at once. What it finds in the file is another matter. */
+static int try_look(char **argv, const char *path)
+{
+	struct stat st;
+	(void)argv;
+	if (access(path, X_OK) < 0 || stat(path, &st) < 0)
+		return errno;
+	return S_ISREG(st.st_mode) ? 0 : EACCES;
+}
+
+static int try_execute(char **argv, const char *path)
 {
 	static char *nothing[] = { NULL };
-	char **env = ex.env ? ex.env : nothing, path[4096];
-	if (strchr(argv[0], '/') || !*argv[0]) {
-		execve(argv[0], argv, env);
-		return errno;
-	}
+	execve(path, argv, ex.env ? ex.env : nothing);
+	return errno;
+}
+
+/* Like execvpe(3), but what is not executable is not handed to a shell. The errno of the most telling failure. */
+static int search(char **argv, int (*try)(char **argv, const char *path))
+{
+	char path[4096];
+	if (strchr(argv[0], '/') || !*argv[0])
+		return try(argv, argv[0]);
 	int error = ENOENT;
 	for (const char *dir = search_path(); dir; dir = *dir ? dir + 1 : NULL) {
 		size_t n = strcspn(dir, ":");
 		if (n + strlen(argv[0]) + 2 <= sizeof path) {
 			snprintf(path, sizeof path, "%.*s%s%s", (int)n, dir, n ? "/" : "", argv[0]);
-			execve(path, argv, env);
-			if (errno == EACCES && !is_directory(path))
+			int reason = try(argv, path);
+			if (reason == EACCES && !is_directory(path))
 				error = EACCES;
-			else if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
-				return errno;
+			else if (reason != ENOENT && reason != ENOTDIR && reason != EACCES)
+				return reason;
 		}
 		dir += n;
 	}
 	return error;
+}
+
+/* A container that waits for its start is to fail before that when its program is not there. */
+void op_find_command(int argc, char **argv)
+{
+	(void)argc;
+	int error = search(argv, try_look);
+	if (error)
+		fail(error, "");
 }
 
 void op_exec(int argc, char **argv)
@@ -226,7 +248,7 @@ void op_exec(int argc, char **argv)
 		leave_reaper();
 		ex.reap = false;
 	}
-	close_at_exec(ex.first_closed);
+	workload_close_at_exec(ex.first_closed);
 	workload_default_signals();
 	umask(ex.umask);
 	init_tell_setter(FINAL);
@@ -236,5 +258,5 @@ void op_exec(int argc, char **argv)
 		load_filter_of(&ex.plan.steps[filter_step]);
 		ex.at = here;
 	}
-	fail(execute(argv), "");
+	fail(search(argv, try_execute), "");
 }

@@ -11,6 +11,9 @@ void workload_arm_parent_signal(void);
 void workload_before_exec(int step);
 void load_filter_of(const struct step *step);
 
+/* Every descriptor from `first` on closes at exec; our own do in any case. */
+void workload_close_at_exec(unsigned first);
+
 /* No signal ignored, none blocked: exec would hand that on. */
 void workload_default_signals(void);
 

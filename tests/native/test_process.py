@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import struct
 import subprocess
 from pathlib import Path
@@ -183,22 +182,6 @@ def test_a_bad_filter_is_told_as_its_own_step(native: Native, rootfs: Rootfs) ->
     assert native.init(odd).words[0].endswith("a filter of 1 bytes")
 
 
-def test_a_listener_gets_the_notify_descriptor(native: Native, rootfs: Rootfs) -> None:
-    notify = (
-        struct.pack("=HBBI", 0x20, 0, 0, 0)
-        + struct.pack("=HBBI", 0x15, 0, 1, UNAME)
-        + struct.pack("=HBBI", 0x06, 0, 0, 0x7FC00000)
-        + struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
-    ).hex()
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        process = [step("no-new-privs"), step("seccomp", 0, notify, theirs.fileno())]
-        assert native.init(rootfs.plan("true", process=process), fds=[theirs.fileno()]).code == 0
-        _, fds, _, _ = socket.recv_fds(ours, 100, 1)
-    assert os.readlink(f"/proc/self/fd/{fds[0]}") == "anon_inode:seccomp notify"
-    os.close(fds[0])
-
-
 def test_standard_pipes_belong_to_the_workload(native: Native, rootfs: Rootfs) -> None:
     """Otherwise a program that opens /dev/stdout is refused."""
     process = [step("user", 1000, 1000, "-"), step("caps", 0, 0, 0, 0)]
@@ -266,3 +249,28 @@ def test_nobody_gets_at_a_process_that_has_the_rights_of_the_workload_already(
     assert started.report() == ""
     seen = subprocess.run(look, capture_output=True, text=True, check=False)
     assert seen.returncode == 0, seen
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ("true", None),
+        ("/bin/true", None),
+        ("bin/true", None),
+        ("nothing", 2),
+        ("/bin/nothing", 2),
+        ("/bin", 13),
+        ("/text", 13),
+        ("text", 13),
+        ("", 2),
+    ],
+)
+def test_a_command_is_looked_for_before_the_start(
+    native: Native, rootfs: Rootfs, command: str, number: int | None
+) -> None:
+    for path in ("text", "bin/text"):
+        (rootfs.lower / path).write_text("text")
+    process = [step("env", "PATH=/nowhere:/bin"), step("find-command", command)]
+    plan = rootfs.plan("true", process=process)
+    at = next(i for i, s in enumerate(plan) if s.op == "find-command")
+    assert native.init(plan).words == ([] if number is None else [f"fail {at} {number} "])

@@ -275,7 +275,7 @@ def failure(steps: Sequence[Step], report: bytes) -> KnarrError:
     step, number, text = _parse(steps, report)
     if step is None:
         return StepFailed(printable(text) or strerror(number), errno=number)
-    if step.op == "exec":
+    if step.op in ("exec", "find-command"):
         command = step.args[0] if step.args else ""
         if number == errno.ENOENT:
             where = "no such file or directory" if "/" in command else "executable file not found in $PATH"
@@ -306,6 +306,8 @@ def _sentence(step: Step, number: int, text: str) -> str:
     origin = f"{printable(step.origin)}: " if step.origin else ""
     if step.op == "wait-spawned" and text:
         return f"{origin}{text}"
+    if step.op == "hook":
+        return f"{origin}{printable(step.args[0])}: {text or strerror(number)}"
     reason = f"{text}: {strerror(number)}" if text and number else text or strerror(number)
     return f"{origin}{phrase(step)}: {reason}"
 

@@ -51,6 +51,8 @@ _PHRASES = {
     "mask": "mask {0}",
     "readonly": "make {0} read-only",
     "sysctl": "set {0}",
+    "find-command": "find {0}",
+    "hook": "execute {0}",
     "hostname": "set the host name to {0!r}",
     "domainname": "set the domain name to {0!r}",
     "pivot": "change the root",
@@ -71,6 +73,7 @@ _PHRASES = {
     "no-new-privs": "set no_new_privs",
     "label": "set the {0} label {1}",
     "seccomp": "load the seccomp filter",
+    "seccomp-listener": "connect to {0}",
     "chdir": "change to the working directory {0}",
     "close-fds": "close descriptors",
     "wait": "wait to be started",
@@ -103,8 +106,9 @@ def printable(text: str) -> str:
 
 def hint(step: Step, number: int) -> str:
     """The next thing to try, "" where nothing is known to help."""
-    if (step.op, number) in _HINTS:
-        return _HINTS[step.op, number]
+    op = "exec" if step.op == "find-command" else step.op
+    if (op, number) in _HINTS:
+        return _HINTS[op, number]
     if step.op in ("clone", "unshare") and number in (errno.EPERM, errno.ENOSPC, errno.EUSERS):
         return _NO_USERNS
     if number == errno.ENOSPC:

@@ -1,4 +1,4 @@
-"""The OCI runtime specification's `config.json` as records (config.md, config-linux.md, version 1.2).
+"""The OCI runtime specification's `config.json` as records (config.md, config-linux.md, version 1.3).
 
 Field names are the specification's in snake_case; `knarr.oci.document` maps them. Optional scalars are
 `None` when absent, because absent and zero differ. Lists and maps are empty when absent.
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OCI_VERSION = "1.2.0"
+OCI_VERSION = "1.3.0"
 
 
 class Root(Record):
@@ -297,9 +297,11 @@ class Linux(Record):
 
 
 class Hook(Record):
+    """`env` is None when absent: then the environment is the caller's."""
+
     path: str
     args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
     timeout: int | None = None
 
 

@@ -13,7 +13,7 @@ from knarr.plan.process import (
     scheduling_steps,
     seccomp_step,
 )
-from knarr.plan.setup import Plan, label_steps
+from knarr.plan.setup import Plan, agent_state, label_steps
 from knarr.plan.step import Step, quoted
 from knarr.record import Record
 
@@ -50,7 +50,8 @@ class ExecSetting(Record):
     pauses: tuple[str, ...] = ()
     pdeathsig: bool = False
     wait_fd: int = -1
-    seccomp_fd: int = -1
+    container_id: str = ""  # for a seccomp agent
+    bundle: str = ""
     enter_scope: bool = (
         False  # S may not go to the container's cgroup from where it is: the engine brings it near
     )
@@ -64,7 +65,8 @@ def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts
         raise UsageError(f"process.cwd: {quoted(process.cwd)} is not absolute")
     kinds = exec_kinds(target)
     in_userns, warnings, steps = "user" in kinds, list[str](), list[Step]()
-    seccomp = spec.linux.seccomp and seccomp_step(spec.linux.seccomp, facts.arch, where.seccomp_fd)
+    agent, state = agent_state(spec, where.container_id, where.bundle, target.pid)
+    seccomp = spec.linux.seccomp and seccomp_step(spec.linux.seccomp, facts.arch, state)
     add = steps.extend
 
     # S, on the host, while it sees the cgroups' files and the host's /proc. C inherits all of it.
@@ -72,6 +74,7 @@ def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts
         steps.append(Step("pause", (cg.SCOPE_PAUSE,), "exec"))
     if target.cgroup:
         add(cg.join_steps(target.cgroup))
+    add(agent)
     add(oom_step(process, facts, own=True))
     add(label_steps(process, facts, warnings))
     # All at once, through a pidfd: the process cannot be replaced by another in between.

@@ -150,17 +150,17 @@ def available_caps(facts: HostFacts, in_userns: bool) -> int:
     return (1 << facts.last_cap + 1) - 1 if in_userns else facts.capabilities
 
 
-def seccomp_step(seccomp: Seccomp, arch: str, listener_fd: int) -> Step:
+def seccomp_step(seccomp: Seccomp, arch: str, state: tuple[str, ...] = ()) -> Step:
+    """`state` is what an agent is told, see `knarr.plan.state`; without one, nobody listens."""
     from knarr.plan.seccomp_default import usual_filter  # not for --privileged
 
-    listener = (str(listener_fd),) if listener_fd >= 0 else ()
     usual = usual_filter(seccomp, arch)
     if usual:
-        return Step("seccomp", (f"{SPEC_ALLOW:#x}", usual, *listener), "linux.seccomp")
+        return Step("seccomp", (f"{SPEC_ALLOW:#x}", usual), "linux.seccomp")
     from knarr.plan.seccomp import compile_filter, filter_flags
 
     args = (f"{filter_flags(seccomp):#x}", compile_filter(seccomp, arch).hex())
-    return Step("seccomp", (*args, *listener), "linux.seccomp")
+    return Step("seccomp", (*args, *state), "linux.seccomp")
 
 
 def program_steps(process: Process) -> Iterator[Step]:

@@ -41,7 +41,7 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }  # fmt: skip
-SPEC_ALLOW, NEW_LISTENER = 4, 8
+TSYNC, SPEC_ALLOW, NEW_LISTENER, WAIT_KILLABLE_RECV = 1, 4, 8, 32
 
 X32_BIT = 0x40000000
 PRIVATE_NUMBERS = 0xF0000  # arm's own calls lie far above all others
@@ -131,11 +131,14 @@ def filter_flags(seccomp: Seccomp) -> int:
                 f"{ORIGIN}.flags[{i}]: unknown flag {quoted(flag)}", hint=f"one of {' '.join(FLAGS)}"
             )
         flags |= FLAGS[flag]
-    if any(rule.action == "SCMP_ACT_NOTIFY" for rule in seccomp.syscalls):
-        if not seccomp.listener_path:
-            raise UsageError(f"{ORIGIN}.listenerPath: is required for SCMP_ACT_NOTIFY")
-        flags |= NEW_LISTENER
-    return flags
+    if seccomp.listener_metadata and not seccomp.listener_path:
+        raise UsageError(f"{ORIGIN}.listenerMetadata: means nothing without listenerPath")
+    if not any(rule.action == "SCMP_ACT_NOTIFY" for rule in seccomp.syscalls):
+        return flags & ~WAIT_KILLABLE_RECV  # is about waiting for an agent: without one the kernel refuses it
+    if not seccomp.listener_path:
+        raise UsageError(f"{ORIGIN}.listenerPath: is required for SCMP_ACT_NOTIFY")
+    # The kernel cannot answer with both a descriptor and the thread that would not follow; there is only one thread.
+    return flags & ~TSYNC | NEW_LISTENER
 
 
 class _Profile:

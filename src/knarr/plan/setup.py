@@ -9,13 +9,12 @@ from knarr.errors import UsageError
 from knarr.plan import cgroup as cg
 from knarr.plan.devices import device_steps
 from knarr.plan.idmap import denies_setgroups, idmap_steps, is_mapped
-from knarr.plan.mounts import in_root, mount_steps
+from knarr.plan.mounts import host_path, in_root, mount_steps
 from knarr.plan.namespaces import clone_kinds, join_steps, read_namespaces, time_steps
 from knarr.plan.process import (
     available_caps,
     identity_steps,
     oom_step,
-    program_steps,
     rlimit_steps,
     scheduling_steps,
     seccomp_step,
@@ -42,9 +41,11 @@ class Setting(Record):
     rootfs: Rootfs | None = None  # None: the spec's root.path is a directory
     cgroup: CgroupPlacement | None = None
     bundle: str = ""  # relative paths of the spec start here
+    container_id: str = ""  # for hooks and a seccomp agent
     network_host_steps: tuple[Step, ...] = ()  # S, once C exists
     network_child_steps: tuple[Step, ...] = ()  # C, in its namespaces
     pauses: tuple[str, ...] = ()  # labels: S reports and waits, once C exists
+    mounted_pauses: tuple[str, ...] = ()  # labels: C reports and waits, when all its mounts are made
     console_fd: int = -1  # socket that takes the terminal's master
     stdio: tuple[str, str, str] | None = None  # descriptor numbers, "-" leaves one
     keyring: str = ""  # name of a session keyring of its own
@@ -52,7 +53,6 @@ class Setting(Record):
     pdeathsig: bool = False  # C dies with the process that started S
     wait_fd: int = -1
     fifo_fd: int = -1
-    seccomp_fd: int = -1  # socket that takes the notify descriptor
     preserve_fds: int = 0  # descriptors 3 … that the workload keeps
     no_pivot: bool = False
     seeds: tuple[Seed, ...] = ()  # volumes that may be new
@@ -72,7 +72,8 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     in_userns, warnings, steps = ns.own("user"), list[str](), list[Step]()
     place = where.cgroup or cg.CgroupPlacement()
     limits, last_limits = cg.resource_steps(spec.linux.resources, place, facts, warnings)
-    seccomp = spec.linux.seccomp and seccomp_step(spec.linux.seccomp, facts.arch, where.seccomp_fd)
+    agent, agent_told = agent_state(spec, where.container_id, where.bundle)
+    seccomp = spec.linux.seccomp and seccomp_step(spec.linux.seccomp, facts.arch, agent_told)
     groups_denied = "user" in ns.new and denies_setgroups(spec.linux, facts)
     add = steps.extend
 
@@ -84,6 +85,7 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     add(
         time_steps(ns, spec.linux, facts, in_child=False)
     )  # likewise, and its offsets freeze with the first child
+    add(agent)  # while the host's files are in sight; C inherits the connection
     add((Step("clone", (clone_kinds(ns),), "linux.namespaces"),))
     # S, with C waiting.
     add(
@@ -107,6 +109,8 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     add(seed_steps(where.seeds))  # volumes get what the image has there, before they cover it
     add(mount_steps(spec, ns, where.cgroup, facts, where.bundle))  # before devices: /dev is one of them
     add(device_steps(spec, ns, facts))  # before masks: they are made of /dev/null
+    add(Step("pause", (label,), "setting.pauses") for label in where.mounted_pauses)  # hooks of the runtime
+    add(_hook_steps(spec, where, started=False))  # see the mounts, and may still add to them
     add(_sysctl_steps(spec, ns))  # before /proc/sys becomes read-only
     add(_working_directory(process))  # before the root becomes read-only
     add(
@@ -123,8 +127,9 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     )  # with root's rights: the user may not pass its parents
     add(rlimit_steps(process, facts, in_userns, warnings))  # late: they would limit the set-up too
     add(identity_steps(process, seccomp, available_caps(facts, in_userns), groups_denied, warnings))
-    add(_last_steps(where))  # with no more rights than the workload
-    add(program_steps(process))
+    add(_last_steps(process, where))  # with no more rights than the workload
+    add(_hook_steps(spec, where, started=True))  # somebody has asked for the start
+    add((Step("exec", process.args, "process.args"),))
     return Plan(tuple(steps), tuple(warnings))
 
 
@@ -135,12 +140,20 @@ def checked_process(spec: Spec) -> Process:
         raise UsageError("process: is required to start a container")
     if not process.cwd.startswith("/"):
         raise UsageError(f"process.cwd: {quoted(process.cwd)} is not absolute")
+    if not process.args:
+        raise UsageError("process.args: is empty: no command to run")
     return process
 
 
 def check_possible(spec: Spec, process: Process, ns: Namespaces) -> None:
     """What would harm the host, and what the specification wants refused rather than left out."""
     linux = spec.linux
+    if spec.hooks:
+        from knarr.plan.hooks import check_hooks
+
+        check_hooks(spec.hooks)
+    if "" in spec.annotations:
+        raise UsageError("annotations: a key is empty")
     if not ns.own("mnt"):
         # The root filesystem would be mounted, and pivoted into, on the host itself.
         raise UsageError("linux.namespaces: a mount namespace is required")
@@ -234,12 +247,42 @@ def _personality_steps(spec: Spec) -> Iterator[Step]:
     yield Step("personality", (f"{PERSONALITIES[asked.domain]:#x}",), "linux.personality")
 
 
-def _last_steps(where: Setting) -> Iterator[Step]:
+def agent_state(
+    spec: Spec, container_id: str, bundle: str, pid: int = 0
+) -> tuple[tuple[Step, ...], tuple[str, ...]]:
+    """The steps that connect to a seccomp agent, and what it is told; nothing when the filter has none to ask.
+    `pid`: of the container that another process is started in."""
+    seccomp = spec.linux.seccomp
+    if not seccomp or not any(rule.action == "SCMP_ACT_NOTIFY" for rule in seccomp.syscalls):
+        return (), ()
+    from knarr.plan.state import CREATING, RUNNING, process_state_parts
+
+    origin = "linux.seccomp.listenerPath"
+    if not seccomp.listener_path:
+        raise UsageError(f"{origin}: is required for SCMP_ACT_NOTIFY")
+    told = process_state_parts(spec, container_id, bundle, RUNNING if pid else CREATING, pid=pid)
+    return (Step("seccomp-listener", (host_path(seccomp.listener_path, bundle),), origin),), told
+
+
+def _hook_steps(spec: Spec, where: Setting, *, started: bool) -> Iterator[Step]:
+    if not spec.hooks:
+        return
+    from knarr.plan.hooks import create_container_steps, start_container_steps  # few containers have any
+
+    make = start_container_steps if started else create_container_steps
+    yield from make(spec, where.container_id, where.bundle)
+
+
+def _last_steps(process: Process, where: Setting) -> Iterator[Step]:
     if where.pdeathsig:
         yield Step("pdeathsig", (str(SIGKILL),), "setting.pdeathsig")  # the change of user cleared it
     if where.init_reaper:
         yield Step("reap", (), "setting.init_reaper")  # process 1 then is as confined as what it reaps
     yield Step("close-fds", (str(3 + where.preserve_fds),), "process")
+    yield Step("env", process.env, "process.env")
+    if where.wait_fd >= 0 or where.fifo_fd >= 0:
+        # Creating a container tells what is wrong with it, not starting it days later.
+        yield Step("find-command", process.args[:1], "process.args")
     if where.wait_fd >= 0:
         yield Step("wait", (str(where.wait_fd),), "setting.wait_fd")
     if where.fifo_fd >= 0:

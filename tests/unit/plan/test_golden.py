@@ -196,7 +196,7 @@ def everything() -> Plan:
     )  # fmt: skip
     where = Setting(
         None, placed(facts, spec.linux.resources, foreground=False), "/bundle", pauses=("createRuntime",),
-        console_fd=3, fifo_fd=5, seccomp_fd=6, preserve_fds=2, no_pivot=True, stdio=("-", "-", "-"),
+        console_fd=3, fifo_fd=5, preserve_fds=2, no_pivot=True, stdio=("-", "-", "-"),
     )  # fmt: skip
     return container_plan(spec, facts, where)
 
