@@ -48,7 +48,9 @@ bool report(const char *format, ...)
 	size_t size = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
 	if (ex.status < 0)
 		return true;
-	return send(ex.status, text, size, MSG_NOSIGNAL) >= 0;
+	if (send(ex.status, text, size, MSG_NOSIGNAL) >= 0)
+		return true;
+	return errno == ENOTSOCK && write(ex.status, text, size + 1) >= 0; /* the FIFO of a container that is started */
 }
 
 static void say(const char *word, const struct step *step, int error, const char *text)

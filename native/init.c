@@ -56,6 +56,7 @@ int init_main(int argc, char **argv)
 	int plan = descriptor(argv[1]);
 	executor_start(argc > 2 && strcmp(argv[2], "-") != 0 ? descriptor(argv[2]) : -1);
 	ex.waits = argc > 3;
+	signal(SIGPIPE, SIG_IGN); /* a report that nobody reads any more; the workload gets it back */
 	struct plan_error error;
 	if (!plan_read(plan, &ex.plan, &error)) {
 		if (ex.status < 0)

@@ -90,7 +90,8 @@ void workload_before_exec(int step)
 /* S need not stay for a container that is created and not started. */
 static void ready(void)
 {
-	report("ready");
+	if (!report("ready"))
+		fail(ECANCELED, "given up");
 	init_tell_setter(READY);
 }
 
@@ -105,7 +106,8 @@ void op_wait(int argc, char **argv)
 			fail(errno, "");
 }
 
-/* Through the host's procfs: the container may have none, or its own idea of one. */
+/* Through the host's procfs: the container may have none, or its own idea of one. From here on whoever reads the FIFO
+ * is told what fails; its end without a word means that the workload has been executed. */
 void op_wait_fifo(int argc, char **argv)
 {
 	(void)argc;
@@ -117,8 +119,9 @@ void op_wait_fifo(int argc, char **argv)
 		fd = open_proc(0, name, O_WRONLY);
 	while (fd < 0 && errno == EINTR);
 	SYS(fd);
-	SYS(write(fd, "0", 1));
-	close(fd);
+	if (ex.status >= 0)
+		close(ex.status);
+	ex.status = fd;
 }
 
 /* ---- process 1 of a container with `reap` ------------------------------------------------------------------------

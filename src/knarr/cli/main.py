@@ -16,7 +16,7 @@ from knarr.errors import CommandNotExecutable, CommandNotFound, KnarrError, Usag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 GLOBAL_OPTIONS = (
     Option("root", "Directory of images and containers", metavar="DIR"),
@@ -30,7 +30,12 @@ _INTERRUPTED = 130
 
 
 def entry() -> None:
-    """The console script. Leaves by `os._exit`: finalising the interpreter costs 3 ms and does nothing for us."""
+    """The console script."""
+    leave(main)
+
+
+def leave(main: Callable[[Sequence[str]], int]) -> None:
+    """Run a door's main and end with its code, by `os._exit`: finalising the interpreter costs 3 ms for nothing."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # half a character in a label is no reason to fail
     code = main(sys.argv[1:])

@@ -78,12 +78,15 @@ class Parsed:
 
 
 class Command(Record):
-    """A command: its words, its flags, and the function that does it. `maximum` -1: any number of arguments."""
+    """A command: its words, its flags, and the function that does it. `maximum` -1: any number of arguments.
+
+    What `run` is called with is the door's: the parsed words, or a context that has them.
+    """
 
     name: str
     summary: str
     usage: str
-    run: Callable[[Parsed], int]
+    run: Callable[..., int]
     options: tuple[Option, ...] = ()
     minimum: int = 0
     maximum: int = -1
@@ -187,9 +190,9 @@ def _chosen(option: Option, value: str) -> str:
     return value
 
 
-def help_text(command: Command) -> str:
+def help_text(command: Command, program: str = "knarr") -> str:
     """What `knarr COMMAND --help` prints."""
-    lines = [f"Usage: knarr {command.usage}", "", command.summary]
+    lines = [f"Usage: {program} {command.usage}", "", command.summary]
     if command.aliases:
         lines += ["", f"Aliases: {', '.join((command.name, *command.aliases))}"]
     if command.options:

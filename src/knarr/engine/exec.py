@@ -9,7 +9,7 @@ from knarr.engine.container_dir import ContainerConfig, ContainerDir
 from knarr.engine.process import capabilities, environment, user_of
 from knarr.engine.state import PAUSED, read_state
 from knarr.errors import Conflict, UsageError
-from knarr.host import native
+from knarr.host import launch
 from knarr.host.users import identity_in
 from knarr.oci import json
 from knarr.oci.document import decode
@@ -89,7 +89,7 @@ def execute(
             os.dup2(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
         if far:
             placing.come_near(place, os.getpid(), rootless=engine.facts.rootless)  # we become the setter
-        return native.foreground(plan.steps)
+        return launch.foreground(plan.steps)
     words = [
         f"id={directory.id}",
         "exec=1",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from knarr.engine.container_dir import ContainerDir
 from knarr.engine.state import read_state
-from knarr.errors import Conflict, HostError, UsageError
+from knarr.errors import Conflict
+from knarr.host.process_table import by_ps, own_columns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +19,7 @@ def processes(directory: ContainerDir, words: Sequence[str]) -> tuple[list[str],
     if not read_state(directory).running:
         raise Conflict(f"container {directory.id[:12]} is not running")
     pids = container_pids(directory)
-    if words:
-        return _by_ps(words, pids)
-    return _own(pids)
+    return by_ps(words, pids) if words else own_columns(pids)
 
 
 def container_pids(directory: ContainerDir) -> set[int]:
@@ -47,51 +44,3 @@ def _descendants(root: int) -> set[int]:
         found.update(children)
         queue += children
     return found
-
-
-def _own(pids: set[int]) -> tuple[list[str], list[list[str]]]:
-    rows = []
-    ticks = os.sysconf("SC_CLK_TCK")
-    for pid in sorted(pids):
-        try:
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                name, fields = _stat(file.read())
-            with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
-                command = cmdline.read().rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
-            uid = os.stat(f"/proc/{pid}").st_uid
-        except OSError:
-            continue  # it ended while we looked
-        used = (int(fields[11]) + int(fields[12])) // ticks
-        clock = f"{used // 3600:02d}:{used // 60 % 60:02d}:{used % 60:02d}"
-        rows.append([str(uid), str(pid), fields[1], fields[0], clock, command or f"[{name}]"])
-    return ["UID", "PID", "PPID", "STATE", "TIME", "CMD"], rows
-
-
-def _stat(text: str) -> tuple[str, list[str]]:
-    """A process may be called `a) b (c`: its name ends at the last parenthesis (proc_pid_stat(5))."""
-    head, _, rest = text.rpartition(")")
-    return head.partition("(")[2], rest.split()
-
-
-def _by_ps(words: Sequence[str], pids: set[int]) -> tuple[list[str], list[list[str]]]:
-    import subprocess
-
-    try:
-        done = subprocess.run(["ps", *words], capture_output=True, text=True, errors="replace", check=False)
-    except FileNotFoundError:
-        raise HostError(
-            "ps is not installed on this machine", hint="`knarr top CONTAINER` without options"
-        ) from None
-    if done.returncode:
-        raise UsageError(
-            f"ps {' '.join(words)}: {done.stderr.strip().splitlines()[0] if done.stderr else 'failed'}"
-        )
-    lines = done.stdout.splitlines()
-    heads = lines[0].split() if lines else []
-    if "PID" not in heads:
-        raise UsageError(
-            f"ps {' '.join(words)}: shows no PID column, so the container's processes cannot be told"
-        )
-    column = heads.index("PID")
-    split = [line.split(None, len(heads) - 1) for line in lines[1:]]
-    return heads, [row for row in split if len(row) == len(heads) and int(row[column]) in pids]

@@ -159,60 +159,6 @@ def execute_verbose(steps: Sequence[Step], *, pass_fds: Collection[int] = ()) ->
     return status, warnings
 
 
-def foreground(steps: Sequence[Step]) -> int:
-    """Execute a plan whose `exec` takes this process's place at the terminal; what it ended with (128 + signal).
-
-    It is a child of this process and dies with it (`pdeathsig` is the plan's). Signals that somebody sends to this
-    process go on to it; those of the terminal reach both anyway. Raises as `execute`.
-    """
-    import _signal
-
-    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _FORWARDED | {_signal.SIGCHLD})
-    plan = plan_fd(steps)
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    try:
-        own = (plan, theirs.fileno())
-        pid = spawn([program(), "init", *map(str, own)], {fd: fd for fd in own})
-        theirs.close()
-        child, failed = 0, None
-        while report := ours.recv(REPORT_BYTES):
-            if report.startswith(b"pid "):
-                child = int(report[4:])
-            elif report.startswith(b"fail "):
-                failed = failure(steps, report)
-        setter = wait_for(pid)
-        if failed:
-            if child:
-                wait_for(child)
-            raise failed
-        if not child:
-            raise HostError(f"the executor ended with {setter} and started nothing")
-        return _attend(child)
-    finally:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-        os.close(plan)
-        ours.close()
-        theirs.close()
-
-
-_FORWARDED = frozenset((1, 2, 3, 10, 12, 15, 28))  # HUP INT QUIT USR1 USR2 TERM WINCH
-
-
-def _attend(child: int) -> int:
-    """Wait for a child with the signals blocked, and pass on those that were sent by a process."""
-    import _signal
-
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
-        info = _signal.sigwaitinfo(_FORWARDED | {_signal.SIGCHLD})
-        sent_by_a_process = info.si_code <= 0  # SI_USER and its like; the kernel's own are positive
-        if info.si_signo != _signal.SIGCHLD and sent_by_a_process:
-            os.kill(child, info.si_signo)
-
-
 def execute_file(path: str, *, rootless: bool = False) -> None:
     """Execute a plan that was put away in its wire form: a container's tear-down. Absent is fine.
 

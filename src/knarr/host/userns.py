@@ -76,7 +76,7 @@ def reexec_in_userns(
     """
     import sys
 
-    from knarr.host import native
+    from knarr.host.launch import foreground
 
     words = list(argv) or [sys.executable, *sys.orig_argv[1:]]
     variables = {**(os.environ if env is None else env), ENVIRONMENT: str(facts.euid)}
@@ -87,7 +87,7 @@ def reexec_in_userns(
     ]
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(native.foreground(steps))
+    os._exit(foreground(steps))
 
 
 def execute_in_userns(steps: Sequence[Step], facts: HostFacts | None = None) -> None:

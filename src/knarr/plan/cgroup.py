@@ -121,9 +121,11 @@ def placement(
     foreground: bool = False,
     resources: Resources = NO_RESOURCES,
     alone: bool = False,
+    every: bool = False,
 ) -> CgroupPlacement:
     """Where the container goes. `path` is the spec's `linux.cgroupsPath`; `alone` says that nobody else is in the
-    caller's v2 cgroup, so that it may be left for a leaf.
+    caller's v2 cgroup, so that it may be left for a leaf; `every` that it is to have all controllers there are, because
+    limits may be asked for later.
 
     Raises `UsageError` for a path that climbs (`..`).
     """
@@ -133,12 +135,19 @@ def placement(
     v1: list[V1Place] = []
     if not facts.rootless:  # v1 is never safely delegated to users
         for hierarchy in facts.cgroups_v1:
-            if foreground and not path and not any(c in USED or c in needed for c in hierarchy.controllers):
+            if (
+                foreground
+                and not path
+                and not every
+                and not any(c in USED or c in needed for c in hierarchy.controllers)
+            ):
                 continue
             base, below = _place(container_id, path, foreground, hierarchy.own)
             directory, parents = _directories(hierarchy.mount, base, below)
             v1.append(V1Place(hierarchy.controllers, directory, parents))
     on_v1 = {c for place in v1 for c in place.controllers}
+    if every and facts.cgroup_v2:
+        needed = needed.union(facts.cgroup_v2.controllers)
     return _with_v2(facts, container_id, path, foreground, needed - on_v1, tuple(v1), alone)
 
 

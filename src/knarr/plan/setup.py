@@ -46,6 +46,7 @@ class Setting(Record):
     network_child_steps: tuple[Step, ...] = ()  # C, in its namespaces
     pauses: tuple[str, ...] = ()  # labels: S reports and waits, once C exists
     mounted_pauses: tuple[str, ...] = ()  # labels: C reports and waits, when all its mounts are made
+    created_pause: str = ""  # label: C waits when there is nothing left to do but to start
     console_fd: int = -1  # socket that takes the terminal's master
     stdio: tuple[str, str, str] | None = None  # descriptor numbers, "-" leaves one
     keyring: str = ""  # name of a session keyring of its own
@@ -283,6 +284,8 @@ def _last_steps(process: Process, where: Setting) -> Iterator[Step]:
     if where.wait_fd >= 0 or where.fifo_fd >= 0:
         # Creating a container tells what is wrong with it, not starting it days later.
         yield Step("find-command", process.args[:1], "process.args")
+    if where.created_pause:
+        yield Step("pause", (where.created_pause,), "setting.pauses")
     if where.wait_fd >= 0:
         yield Step("wait", (str(where.wait_fd),), "setting.wait_fd")
     if where.fifo_fd >= 0:

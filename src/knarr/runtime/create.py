@@ -1,0 +1,194 @@
+"""`create` and `run`: from a bundle to a process (runtime.md, Lifecycle, steps 1 to 7).
+
+The order is what makes a kill at any moment harmless. The id is taken first, and what would have to be removed is
+written down before the first of it exists. The container's process waits twice: for the hooks, when its root filesystem
+is complete, and when it is complete itself, until its pid is written down. Who dies before that takes it along: it
+waits for an answer, and gives up when there is nobody to give one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from knarr.errors import UsageError
+from knarr.host import clock, native
+from knarr.host.launch import launch
+from knarr.oci.spec import Hooks
+from knarr.plan.setup import Plan, Setting, container_plan
+from knarr.plan.step import to_wire
+from knarr.record import Record
+from knarr.runtime import placing
+from knarr.runtime.delete import destroy
+from knarr.runtime.descriptors import Handed
+from knarr.runtime.process import completed
+from knarr.runtime.state_dir import Container, StateDir
+from knarr.runtime.status import CREATING, state_document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from knarr.plan.facts import HostFacts
+    from knarr.plan.step import Step
+    from knarr.runtime.bundle import Bundle
+
+_READY, _CREATED = "hooks", "created"
+
+
+class CreateRequest(Record):
+    """What the command line asks for. Descriptors: -1 is none."""
+
+    id: str
+    root: str
+    console_fd: int = -1  # connected socket that takes the terminal's master
+    pid_file: str = ""
+    preserve_fds: int = 0
+    listen_fds: int = 0  # of systemd's socket activation (sd_listen_fds(3)): the first of those preserved
+    no_pivot: bool = False
+    new_keyring: bool = True
+    systemd_cgroup: bool = False
+    waits: bool = True  # for `start`; without, it is started at once
+    pdeathsig: bool = False
+
+
+class Created(Record):
+    """A container whose process is a child of ours."""
+
+    directory: StateDir
+    container: Container
+    lock: int
+
+
+def create(request: CreateRequest, bundle: Bundle, facts: HostFacts, warn: Callable[[str], None]) -> Created:
+    """Make the container. Raises the failed step's error; nothing is left then. The caller closes the lock."""
+    directory = StateDir(request.root, request.id)
+    lock = directory.claim()
+    try:
+        making = _Making(request, bundle, facts, directory, warn)
+        return Created(directory, making.run(), lock)
+    except BaseException:
+        destroy(directory, directory.container(), bundle.spec.hooks, warn)
+        os.close(lock)
+        raise
+
+
+class _Making:
+    """One creation on its way: what the container's process is told when it stops to ask."""
+
+    def __init__(
+        self,
+        request: CreateRequest,
+        bundle: Bundle,
+        facts: HostFacts,
+        directory: StateDir,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.request = request
+        self.bundle = bundle
+        self.facts = facts
+        self.directory = directory
+        self.warn = warn
+        self.hooks = bundle.spec.hooks or Hooks()
+        self.pid = 0
+        self.container = Container(
+            request.id,
+            bundle.path,
+            bundle.rootfs,
+            clock.now(),
+            bundle.spec.oci_version,
+            owner_uid=os.getuid(),
+            place=placing.place(facts, request.id, bundle.spec),
+            annotations=bundle.spec.annotations,
+            systemd=request.systemd_cgroup,
+        )
+
+    def run(self) -> Container:
+        fds = Handed(self.request.preserve_fds)
+        opened: list[int] = []
+        try:
+            fifo = -1
+            if self.request.waits:
+                opened.append(self.directory.make_fifo())
+                fifo = fds.give(opened[-1])
+            console = fds.give(self.request.console_fd)
+            plan = self._plan(fifo, console)
+            for text in plan.warnings:
+                self.warn(text)
+            wire = to_wire(plan.steps)
+            self.directory.write("config.json", self.bundle.text)
+            if self.request.waits:
+                self.directory.write("plan", wire)
+            self.directory.write_container(self.container)  # from here on `undo` knows what there may be
+            opened.append(native.sealed("knarr-plan", wire))
+            self._launch(plan.steps, fds, opened[-1])
+        finally:
+            for fd in opened:
+                os.close(fd)
+        return self.container
+
+    def _launch(self, steps: tuple[Step, ...], fds: Handed, plan: int) -> None:
+        pid = launch(
+            steps,
+            fds=fds.map,
+            plan=plan,
+            on_pid=self._has_pid,
+            on_pause=self._on_pause,
+            on_warning=self.warn,
+        )
+        if pid != self.pid:
+            raise UsageError("the executor named two processes")
+
+    def _plan(self, fifo: int, console: int) -> Plan:
+        request = self.request
+        spec = self.bundle.spec
+        if spec.process:
+            process = completed(spec.process, self.bundle.rootfs, request.listen_fds)
+            spec = spec._replace(process=process)
+        where = Setting(
+            cgroup=self.container.place,
+            bundle=self.bundle.path,
+            container_id=request.id,
+            mounted_pauses=(_READY,) if self.hooks.prestart or self.hooks.create_runtime else (),
+            created_pause=_CREATED,
+            console_fd=console,
+            keyring=f"_ses.{request.id}" if request.new_keyring else "",
+            fifo_fd=fifo,
+            preserve_fds=request.preserve_fds,
+            no_pivot=request.no_pivot,
+            pdeathsig=request.pdeathsig,
+        )
+        return container_plan(spec, self.facts, where)
+
+    def _has_pid(self, pid: int) -> None:
+        self.pid = pid
+        self.container = self.container._replace(pid=pid, pid_start=native.start_time(pid))
+
+    def _on_pause(self, label: str) -> None:
+        if label == _READY:
+            state = self._state(CREATING)
+            self._run_hooks("prestart", state)
+            self._run_hooks("createRuntime", state)
+        elif label == _CREATED:
+            self.directory.write_container(self.container)
+            if self.request.pid_file:
+                write_pid_file(self.request.pid_file, self.pid)
+
+    def _run_hooks(self, kind: str, state: dict[str, Any]) -> None:
+        hooks = self.hooks.prestart if kind == "prestart" else self.hooks.create_runtime
+        if hooks:
+            from knarr.runtime.hooks import run_hooks
+
+            run_hooks(kind, hooks, state, self.bundle.path)
+
+    def _state(self, status: str) -> dict[str, Any]:
+        return state_document(self.container, status)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Beside, renamed: who waits for the file finds the whole number in it."""
+    directory, _, name = os.path.abspath(path).rpartition("/")
+    beside = f"{directory}/.{name}~"
+    with open(beside, "w") as file:
+        file.write(str(pid))
+    os.rename(beside, path)

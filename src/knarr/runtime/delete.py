@@ -1,0 +1,96 @@
+"""`delete`: a container that has ended goes, with everything that was made for it (runtime.md, Lifecycle, 12, 13)."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from knarr.errors import Conflict, KnarrError
+from knarr.host import native
+from knarr.plan import cgroup
+from knarr.runtime.state_dir import StateDir
+from knarr.runtime.status import CREATED, CREATING, STOPPED, alive, state_document, status_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from knarr.oci.spec import Hooks
+    from knarr.runtime.state_dir import Container
+
+_SIGKILL = 9
+_PATIENCE_S = 10.0
+
+
+def delete(directory: StateDir, *, force: bool, warn: Callable[[str], None]) -> None:
+    """Remove a container that has stopped, or was never started; any with `force`. Raises `NotFound`, `Conflict`."""
+    container = None
+    try:
+        container = directory.container()
+    except KnarrError:
+        if not force or not directory.exists():
+            raise
+    status = status_of(directory, container)
+    if status == CREATING and not force:
+        raise Conflict(f"container {directory.id!r} is being created")
+    if status not in (STOPPED, CREATED, CREATING) and not force:
+        raise Conflict(
+            f"cannot delete container {directory.id!r} that is not stopped: {status}",
+            hint=f"`knarr-runtime delete --force {directory.id}` kills it first",
+        )
+    lock = directory.lock()
+    try:
+        # Whoever had the lock may have finished what it was making.
+        container = directory.container() if container is None and status == CREATING else container
+        if container and status != STOPPED:
+            kill_init(container)
+        destroy(directory, container, _hooks(directory), warn)
+    finally:
+        os.close(lock)
+
+
+def _hooks(directory: StateDir) -> Hooks | None:
+    try:
+        return directory.spec().hooks
+    except KnarrError:
+        return None
+
+
+def destroy(
+    directory: StateDir, container: Container | None, hooks: Hooks | None, warn: Callable[[str], None]
+) -> None:
+    """Undo what was made: what is left of its processes, its cgroups, its directory. The caller holds the lock."""
+    if container:
+        remove_cgroups(container)
+    directory.remove()
+    if container and hooks and hooks.poststop:
+        from knarr.runtime.hooks import run_hooks_anyway
+
+        state = state_document(container, STOPPED)
+        run_hooks_anyway("poststop", hooks.poststop, state, container.bundle, warn)
+
+
+def kill_init(container: Container) -> None:
+    """Kill the container's first process and wait until it has ended, or is its parent's to wait for."""
+    from knarr.host.cgroups import thaw
+
+    pidfd = native.open_process(container.pid, container.pid_start)
+    if pidfd is None:
+        return
+    try:
+        native.signal_process(pidfd, _SIGKILL)
+        freezer = container.place.freezer_file
+        if freezer and os.path.exists(freezer):
+            thaw(freezer.rpartition("/")[0])  # a frozen process dies when it goes on
+        deadline = time.monotonic() + _PATIENCE_S
+        while alive(container.pid, container.pid_start) and not native.wait_process(pidfd, 0.1):
+            if time.monotonic() > deadline:
+                raise Conflict(f"container {container.id!r} does not end after SIGKILL")
+    finally:
+        os.close(pidfd)
+
+
+def remove_cgroups(container: Container) -> None:
+    """Raises `HostError` when processes in them do not end."""
+    if steps := tuple(cgroup.teardown_steps(container.place)):
+        native.execute(steps)

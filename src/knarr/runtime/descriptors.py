@@ -1,0 +1,54 @@
+"""The descriptors that cross into a container: what its workload keeps, and what its set-up is handed beside that."""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from knarr.errors import HostError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FIRST = 3  # after the standard ones
+
+
+class Handed:
+    """{number in the container's process: our descriptor}, for `knarr.host.launch`."""
+
+    __slots__ = ("_next", "map")
+
+    def __init__(self, preserved: int) -> None:
+        for fd in range(FIRST, FIRST + preserved):
+            try:
+                os.fstat(fd)
+            except OSError:
+                raise UsageError(f"descriptor {fd} is to be preserved, and is not open") from None
+        self.map = {fd: fd for fd in range(FIRST, FIRST + preserved)}
+        self._next = FIRST + preserved
+
+    def give(self, ours: int) -> int:
+        """The number under which the set-up finds one of our descriptors; -1 for -1."""
+        if ours < 0:
+            return -1
+        self.map[self._next] = ours
+        self._next += 1
+        return self._next - 1
+
+
+def listening(environ: Mapping[str, str]) -> int:
+    """How many sockets the service manager has handed us (sd_listen_fds(3)); they are the workload's."""
+    text = environ.get("LISTEN_FDS", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
+
+
+def connect(path: str, what: str) -> int:
+    """A connection to a stream socket of the caller's. Raises `HostError`."""
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        connection.connect(path)
+    except OSError as e:
+        connection.close()
+        raise HostError(f"cannot connect to the {what} {path}: {(e.strerror or str(e)).lower()}") from e
+    return connection.detach()

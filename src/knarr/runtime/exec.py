@@ -1,0 +1,124 @@
+"""`exec`: one more process in a container, in its namespaces and cgroups, with its limits and filters."""
+
+from __future__ import annotations
+
+import os
+
+from knarr.errors import Conflict
+from knarr.host import native
+from knarr.host.launch import launch
+from knarr.plan.exec import ENTERED, ExecSetting, ExecTarget, exec_plan
+from knarr.plan.idmap import denies_setgroups
+from knarr.record import Record
+from knarr.runtime.create import write_pid_file
+from knarr.runtime.descriptors import Handed
+from knarr.runtime.process import completed
+from knarr.runtime.status import CREATED, PAUSED, RUNNING, status_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from knarr.oci.spec import Process, Spec
+    from knarr.plan.cgroup import CgroupPlacement
+    from knarr.plan.facts import HostFacts
+    from knarr.runtime.state_dir import Container, StateDir
+
+
+class ExecRequest(Record):
+    """Descriptors: -1 is none. `cgroup` is a path below the container's."""
+
+    console_fd: int = -1
+    pid_file: str = ""
+    preserve_fds: int = 0
+    ignore_paused: bool = False
+    cgroup: str = ""
+
+
+def executable_in(directory: StateDir, *, ignore_paused: bool) -> Container:
+    """The container, if a process can be started in it. Raises `NotFound`, `Conflict`."""
+    container = directory.container()
+    status = status_of(directory, container)
+    if status == PAUSED and not ignore_paused:
+        raise Conflict(
+            f"cannot exec in a paused container: {directory.id!r}",
+            hint=f"let it go on with `knarr-runtime resume {directory.id}`, or use --ignore-paused",
+        )
+    if container is None or status not in (CREATED, RUNNING, PAUSED):
+        raise Conflict(f"cannot exec in a container that is not running: {directory.id!r} is {status}")
+    return container
+
+
+def execute(
+    container: Container,
+    spec: Spec,
+    process: Process,
+    request: ExecRequest,
+    facts: HostFacts,
+    warn: Callable[[str], None],
+) -> int:
+    """Start the process, a child of ours; its pid. Raises the failed step's error."""
+    process = completed(process, f"/proc/{container.pid}/root")
+    fds = Handed(request.preserve_fds)
+    setting = ExecSetting(
+        console_fd=fds.give(request.console_fd),
+        groups_denied=bool(spec.linux.gid_mappings) and denies_setgroups(spec.linux, facts),
+        preserve_fds=request.preserve_fds,
+    )
+    target = ExecTarget(
+        container.pid, container.pid_start, _entered(container), entrance(container, request.cgroup)
+    )
+    plan = exec_plan(spec, process, target, facts, setting)
+    for text in plan.warnings:
+        warn(text)
+    pid = launch(plan.steps, fds=fds.map, on_warning=warn)
+    if request.pid_file:
+        try:
+            write_pid_file(request.pid_file, pid)
+        except OSError:
+            os.kill(pid, 9)
+            native.wait_for(pid)
+            raise
+    return pid
+
+
+def _entered(container: Container) -> tuple[str, ...]:
+    """The kinds of namespace that are not ours already: joining one's own user namespace is an error."""
+    pid = container.pid
+    try:
+        return tuple(
+            k for k in ENTERED if os.readlink(f"/proc/{pid}/ns/{k}") != os.readlink(f"/proc/self/ns/{k}")
+        )
+    except FileNotFoundError:
+        raise Conflict(f"container {container.id!r} is not running any more") from None
+
+
+def entrance(container: Container, below: str) -> CgroupPlacement:
+    """The container's cgroup, or one `below` it.
+
+    On v2 a cgroup whose children were given controllers (systemd inside did that) takes no process: then it is the one
+    that its first process is in now.
+    """
+    place = container.place
+    if below:
+        # `controller,controller:/path` of v1 is the same as `/path` here: a container's cgroup is one place.
+        path = below.rpartition(":")[2].strip("/")
+        if ".." in path.split("/"):
+            raise Conflict(f"cgroup {below!r} is not below the container's")
+        tail = f"/{path}" if path else ""
+        v1 = tuple(v._replace(directory=v.directory + tail) for v in place.v1)
+        return place._replace(v1=v1, v2=place.v2 + tail if place.v2 else "")
+    if not place.v2:
+        return place
+    try:
+        with open(f"{place.v2}/cgroup.subtree_control", encoding="ascii") as file:
+            if not file.read().strip():
+                return place
+        with open(f"/proc/{container.pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            own = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
+    except (OSError, StopIteration):
+        return place
+    # Both paths end alike: `own` is seen from our cgroup namespace, `place.v2` from the mount.
+    name = place.v2.rpartition("/")[2]
+    _, found, deeper = own.partition(f"/{name}/")
+    return place._replace(v2=f"{place.v2}/{deeper}") if found and ".." not in deeper.split("/") else place

@@ -1,0 +1,90 @@
+"""`start`: let a created container's process execute its program (runtime.md, Lifecycle, steps 8 and 9)."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from knarr.errors import Conflict
+from knarr.host import native
+from knarr.runtime.status import CREATED, PAUSED, RUNNING, state_document, status_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from knarr.oci.spec import Hooks
+    from knarr.runtime.state_dir import Container, StateDir
+
+
+def start(directory: StateDir, warn: Callable[[str], None]) -> None:
+    """Raises `Conflict` for a container that is not waiting for it, and what a failing step raises.
+
+    The end of the FIFO says that the program was executed; a report in it, which step has failed.
+    """
+    lock = directory.lock()
+    try:
+        container = directory.container()
+        status = status_of(directory, container)
+        if container is None or status != CREATED:
+            raise Conflict(_refusal(directory.id, status))
+        report = _let_go(directory, container)
+        directory.started()
+        for line in report.split(b"\0"):
+            if line.startswith(b"warn "):
+                warn(native.warning(native.from_wire(directory.plan()), line))
+            elif line.startswith(b"fail "):
+                raise native.failure(native.from_wire(directory.plan()), line)
+        hooks = directory.spec().hooks if directory_has_hooks(directory) else None
+    finally:
+        os.close(lock)
+    poststart(container, hooks, warn)
+
+
+def directory_has_hooks(directory: StateDir) -> bool:
+    """Cheaper than decoding a specification whose hooks are nearly always none."""
+    with open(f"{directory.path}/config.json", "rb") as file:
+        return b'"poststart"' in file.read()
+
+
+def _refusal(container_id: str, status: str) -> str:
+    if status in (RUNNING, PAUSED):
+        return f"cannot start container {container_id!r}: it is already running"
+    return f"cannot start a container that has stopped: {container_id!r}"
+
+
+def _let_go(directory: StateDir, container: Container) -> bytes:
+    """Open the FIFO for reading: the container's process goes on. What it has to say until it is another program."""
+    pidfd = native.open_process(container.pid, container.pid_start)
+    if pidfd is None:
+        raise Conflict(_refusal(directory.id, ""))
+    # Without blocking: it may die before it comes to the FIFO.
+    fifo = os.open(directory.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        poll = select.poll()
+        poll.register(fifo, select.POLLIN | select.POLLHUP)
+        poll.register(pidfd, select.POLLIN)
+        said = b""
+        while True:
+            ready = dict(poll.poll())
+            if fifo in ready:
+                part = os.read(fifo, 4096)
+                if not part:
+                    return said
+                said += part
+            elif pidfd in ready:
+                if said:
+                    return said
+                raise Conflict(f"container {directory.id!r} ended before it was started")
+    finally:
+        os.close(fifo)
+        os.close(pidfd)
+
+
+def poststart(container: Container, hooks: Hooks | None, warn: Callable[[str], None]) -> None:
+    """The hooks after the program was executed: a failing one is told and changes nothing."""
+    if hooks and hooks.poststart:
+        from knarr.runtime.hooks import run_hooks_anyway
+
+        state = state_document(container, RUNNING)
+        run_hooks_anyway("poststart", hooks.poststart, state, container.bundle, warn)

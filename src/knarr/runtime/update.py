@@ -1,0 +1,30 @@
+"""`update`: other limits for a container that is there (config-linux.md, Control groups)."""
+
+from __future__ import annotations
+
+from knarr.errors import Conflict
+from knarr.host import native
+from knarr.plan.cgroup import resource_steps
+from knarr.runtime.status import STOPPED, status_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from knarr.oci.spec import Resources
+    from knarr.plan.facts import HostFacts
+    from knarr.runtime.state_dir import StateDir
+
+
+def update(directory: StateDir, resources: Resources, facts: HostFacts, warn: Callable[[str], None]) -> None:
+    """Apply limits. Raises `Conflict` for a container that has stopped, and what a step raises that fails."""
+    container = directory.container()
+    status = status_of(directory, container)
+    if container is None or status == STOPPED:
+        raise Conflict(f"cannot update container {directory.id!r}: it is {status}")
+    warnings: list[str] = []
+    before, after = resource_steps(resources._replace(devices=()), container.place, facts, warnings)
+    for text in warnings:
+        warn(text)
+    if before or after:
+        native.execute([*before, *after])

@@ -1,0 +1,30 @@
+"""knarr-runtime kill"""
+
+from __future__ import annotations
+
+from knarr.cli.options import Command, Option
+from knarr.runtime.kill import kill
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from knarr.runtime_cli.context import Context
+
+
+def _kill(context: Context) -> int:
+    from knarr.host import signals
+
+    words = context.parsed.args
+    number = signals.number(words[1] if len(words) > 1 else "TERM")
+    kill(context.directory(), number, everything=context.parsed.flag("all"))
+    return 0
+
+
+COMMAND = Command(
+    "kill",
+    "Send a signal (default: TERM) to a container's first process.",
+    "kill [OPTIONS] ID [SIGNAL]",
+    _kill,
+    (Option("all", "Send it to all processes of the container", kind="flag", short="a"),),
+    minimum=1,
+    maximum=2,
+)

@@ -1,0 +1,63 @@
+"""knarr-runtime run"""
+
+from __future__ import annotations
+
+from knarr.cli.options import Command, Option
+from knarr.host.launch import Attended
+from knarr.runtime.create import create
+from knarr.runtime.delete import destroy
+from knarr.runtime.start import poststart
+from knarr.runtime_cli.making import OPTIONS, bundle_of, request_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from knarr.runtime.bundle import Bundle
+    from knarr.runtime.create import CreateRequest
+    from knarr.runtime_cli.context import Context
+
+
+def _run(context: Context) -> int:
+    bundle = bundle_of(context)
+    detached = context.parsed.flag("detach")
+    request = request_of(context, bundle, detached=detached)._replace(waits=False)
+    if not detached and bundle.spec.process and bundle.spec.process.terminal:
+        return _at_terminal(context, bundle, request)
+    if detached:
+        created = create(request, bundle, context.facts, context.log.warn)
+        poststart(created.container, bundle.spec.hooks, context.log.warn)
+        return 0
+    with Attended() as front:
+        created = create(request, bundle, context.facts, context.log.warn)
+        poststart(created.container, bundle.spec.hooks, context.log.warn)
+        code = front.wait(created.container.pid)
+    if not context.parsed.flag("keep"):
+        destroy(created.directory, created.container, bundle.spec.hooks, context.log.warn)
+    return code
+
+
+def _at_terminal(context: Context, bundle: Bundle, request: CreateRequest) -> int:
+    from knarr.runtime.terminal import Relay
+
+    relay = Relay()
+    created = create(request._replace(console_fd=relay.console_fd), bundle, context.facts, context.log.warn)
+    poststart(created.container, bundle.spec.hooks, context.log.warn)
+    code = relay.attend(created.container.pid)
+    if not context.parsed.flag("keep"):
+        destroy(created.directory, created.container, bundle.spec.hooks, context.log.warn)
+    return code
+
+
+COMMAND = Command(
+    "run",
+    "Create a container, start it, and remove it when it has ended.",
+    "run [OPTIONS] ID",
+    _run,
+    (
+        *OPTIONS,
+        Option("detach", "Leave it running, and do not wait for its end", kind="flag", short="d"),
+        Option("keep", "Do not remove it when it has ended", kind="flag"),
+        Option("no-subreaper", "Ignored: this process is none", kind="flag"),
+    ),
+    minimum=1,
+    maximum=1,
+)

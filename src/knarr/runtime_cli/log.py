@@ -1,0 +1,60 @@
+"""What engines read when a command has failed: `--log FILE --log-format json`, a line per message, as of runc."""
+
+from __future__ import annotations
+
+import os
+
+from knarr.cli.visible import visible
+from knarr.errors import UsageError
+from knarr.host import clock
+from knarr.oci import json
+
+FORMATS = ("text", "json")
+
+
+class Log:
+    """Errors and warnings. They go to standard error as well, in a person's words."""
+
+    __slots__ = ("_debug", "_json", "_path")
+
+    def __init__(self, path: str = "", form: str = "text", *, debug: bool = False) -> None:
+        if form not in FORMATS:
+            raise UsageError(
+                f"invalid argument {form!r} for --log-format: must be one of {', '.join(FORMATS)}"
+            )
+        self._path = path.removeprefix("file:")
+        self._json = form == "json"
+        self._debug = debug
+
+    def error(self, message: str, hint: str = "") -> None:
+        self._write("error", message)
+        _say(f"knarr-runtime: {visible(message)}\n" + (f"  {visible(hint)}\n" if hint else ""))
+
+    def warn(self, message: str) -> None:
+        self._write("warning", message)
+        if not self._path:
+            _say(f"knarr-runtime: warning: {visible(message)}\n")
+
+    def debug(self, message: str) -> None:
+        if self._debug:
+            self._write("debug", message)
+
+    def _write(self, level: str, message: str) -> None:
+        if not self._path:
+            return
+        if self._json:
+            line = json.dumps({"level": level, "msg": message, "time": clock.now()})
+        else:
+            line = f"time={json.dumps(clock.now())} level={level} msg={json.dumps(message)}"
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError:
+            return  # it was asked for by an engine; standard error has it too
+        try:
+            os.write(fd, f"{line}\n".encode("utf-8", "backslashreplace"))
+        finally:
+            os.close(fd)
+
+
+def _say(text: str) -> None:
+    os.write(2, text.encode("utf-8", "backslashreplace"))
