@@ -151,7 +151,7 @@ def test_the_workload_is_not_the_program_on_disk(native: Native, rootfs: Rootfs)
 
 
 def test_a_created_container_waits_for_its_start(native: Native, rootfs: Rootfs) -> None:
-    """With `wait-fifo` S does not stay: it ends when C is ready."""
+    """With `wait-fifo` S does not stay: it ends when C is ready. The end of the FIFO says that C has executed."""
     _be_subreaper()
     fifo = rootfs.base / "start"
     os.mkfifo(fifo)
@@ -164,9 +164,34 @@ def test_a_created_container_waits_for_its_start(native: Native, rootfs: Rootfs)
     assert created.report() == "ready"
     assert created.process.wait(20) == 0
     assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-    assert fifo.read_bytes() == b"0"
+    assert fifo.read_bytes() == b""
     assert created.report() == ""
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+
+
+def test_who_starts_a_container_hears_what_fails(native: Native, rootfs: Rootfs) -> None:
+    _be_subreaper()
+    fifo = rootfs.base / "start"
+    os.mkfifo(fifo)
+    fd = os.open(fifo, os.O_PATH)
+    try:
+        plan = rootfs.plan("absent", process=[step("wait-fifo", fd)])
+        created = native.start(plan, fds=[fd], wait=False)
+    finally:
+        os.close(fd)
+    pid = int(created.report().split()[1])
+    assert created.report() == "ready"
+    assert created.process.wait(20) == 0
+    assert fifo.read_bytes() == f"fail {len(plan) - 1} 2 \0".encode()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 125
+
+
+def test_a_missing_program_is_told_before_the_start(native: Native, rootfs: Rootfs) -> None:
+    outcome = native.init(rootfs.plan("true", process=[step("executable", "absent")]))
+    assert outcome.code == 125
+    assert outcome.words[-1].split()[2] == "2"
+    for program in ("true", "/bin/true"):
+        assert native.init(rootfs.plan("true", process=[step("executable", program)])).code == 0
 
 
 def test_pause_asks_and_waits(native: Native, rootfs: Rootfs) -> None:
