@@ -187,11 +187,11 @@ def test_who_starts_a_container_hears_what_fails(native: Native, rootfs: Rootfs)
 
 
 def test_a_missing_program_is_told_before_the_start(native: Native, rootfs: Rootfs) -> None:
-    outcome = native.init(rootfs.plan("true", process=[step("executable", "absent")]))
+    outcome = native.init(rootfs.plan("true", process=[step("find-command", "absent")]))
     assert outcome.code == 125
     assert outcome.words[-1].split()[2] == "2"
     for program in ("true", "/bin/true"):
-        assert native.init(rootfs.plan("true", process=[step("executable", program)])).code == 0
+        assert native.init(rootfs.plan("true", process=[step("find-command", program)])).code == 0
 
 
 def test_pause_asks_and_waits(native: Native, rootfs: Rootfs) -> None:

@@ -61,6 +61,8 @@ def execute(
     process = completed(process, f"/proc/{container.pid}/root")
     fds = Handed(request.preserve_fds)
     setting = ExecSetting(
+        container_id=container.id,
+        bundle=container.bundle,
         console_fd=fds.give(request.console_fd),
         groups_denied=bool(spec.linux.gid_mappings) and denies_setgroups(spec.linux, facts),
         preserve_fds=request.preserve_fds,

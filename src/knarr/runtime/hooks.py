@@ -65,6 +65,9 @@ def run_hook(origin: str, hook: Hook, state: dict[str, Any], cwd: str) -> None:
         raise HostError(f"{origin}: {hook.path} failed: {ended}{f', {words}' if words else ''}")
 
 
-def _environment(env: Sequence[str]) -> dict[str, str]:
+def _environment(env: Sequence[str] | None) -> dict[str, str] | None:
+    """Ours, where a hook does not say."""
+    if env is None:
+        return None
     pairs = (word.partition("=") for word in env)
     return {name: value for name, _, value in pairs if name}
