@@ -5,6 +5,7 @@ Nothing else in knarr calls `sys.exit` or prints an error. Finding a command imp
 
 from __future__ import annotations
 
+import _signal
 import os
 import sys
 from _io import TextIOWrapper
@@ -36,14 +37,21 @@ def entry() -> None:
 
 def leave(main: Callable[[Sequence[str]], int]) -> None:
     """Run a door's main and end with its code, by `os._exit`: finalising the interpreter costs 3 ms for nothing."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # half a character in a label is no reason to fail
-    code = main(sys.argv[1:])
-    lost = _output_error()
-    if lost is not None:
-        code = code or 1
-        if not isinstance(lost, BrokenPipeError):
-            complain(_about_output(lost))
+    code = _INTERRUPTED
+    try:
+        if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)  # from here on somebody catches it
+        if isinstance(sys.stdout, TextIOWrapper):
+            # Half a character in a label is no reason to fail.
+            sys.stdout.reconfigure(errors="backslashreplace")
+        code = main(sys.argv[1:])
+        lost = _output_error()
+        if lost is not None:
+            code = code or 1
+            if not isinstance(lost, BrokenPipeError):
+                complain(_about_output(lost))
+    except KeyboardInterrupt:
+        pass  # outside of `main`, or while it told of another error
     os._exit(code)
 
 
