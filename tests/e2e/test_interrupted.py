@@ -25,10 +25,7 @@ MOMENTS = 25
 def strace(knarr: Knarr, options: list[str], words: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["strace", "-qq", *options, *knarr.argv, *words],
-        **{
-            **knarr.identity,
-            "env": {**knarr.env, "PYTHONWARNINGS": ""},
-        },  # files closed late are not the matter here
+        env={**knarr.env, "PYTHONWARNINGS": ""},  # files that are closed late are not the matter here
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -45,7 +42,7 @@ def test_ctrl_c_is_answered_without_a_word(
     knarr: Knarr, tmp_path: Path, words: tuple[str, ...], code: int
 ) -> None:
     log = tmp_path / "calls"
-    knarr("ps")  # makes the bundle of modules, where there is none
+    knarr("ps")  # the first command after an edit makes the bundle of modules
     whole = strace(knarr, ["-e", f"trace={TRACED}", "-e", "signal=none", "-o", str(log)], words)
     calls = log.read_text(errors="replace").splitlines()
     first = next(i for i, call in enumerate(calls) if call.startswith(FIRST))

@@ -21,6 +21,12 @@ def reported(stderr: str) -> set[str]:
     }
 
 
+@pytest.fixture(autouse=True)
+def bundle(knarr: Knarr) -> None:
+    """The first command after an edit makes the bundle of modules (knarr.startup), and imports for it what it likes."""
+    knarr.ok("--version")
+
+
 @pytest.fixture(scope="module")
 def bare() -> set[str]:
     """What this interpreter imports before it reads a line of ours (`site`, a distribution's hooks)."""
