@@ -156,11 +156,21 @@ def far_from(at: CgroupPlacement, v2: CgroupV2 | None) -> bool:
     """May this process not start others in the container's cgroup: a user whose session is not below what is theirs.
 
     The kernel wants write access to `cgroup.procs` of the cgroup that is above both (cgroups(7), delegation).
+    Raises `HostError` where no systemd can bring it there.
     """
-    if not at.scope or v2 is None:
-        return False
+    if not at.v2 or v2 is None or v2.own.startswith("/.."):
+        return False  # the last: an own cgroup out of sight, and the kernel will say
     above = os.path.commonpath((at.v2, v2.mount + v2.own))
-    return not os.access(f"{above}/cgroup.procs", os.W_OK)
+    if os.access(f"{above}/cgroup.procs", os.W_OK):
+        return False
+    if not at.scope:
+        raise HostError(
+            f"from cgroup {v2.own} you may not enter the container's, {at.v2.removeprefix(v2.mount)}: "
+            f"{above}/cgroup.procs is not yours to write",
+            hint="run the command where the container was started, or have root bring this shell there: "
+            f"`echo {os.getppid()} >{os.path.dirname(at.v2)}/cgroup.procs`",
+        )
+    return True
 
 
 def come_near(at: CgroupPlacement, *pids: int, rootless: bool) -> None:

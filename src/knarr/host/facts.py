@@ -150,7 +150,8 @@ def sub_ids(text: str, user: str, uid: int, own: int) -> tuple[SubIds, ...]:
 def cgroup_hierarchies(mountinfo: str, own: str) -> tuple[tuple[CgroupV1, ...], CgroupV2 | None]:
     """The mounted hierarchies and this process's place in each, from /proc/self/mountinfo and /proc/self/cgroup.
 
-    The same hierarchy may be mounted more than once; one below /sys/fs/cgroup is preferred.
+    The same hierarchy may be mounted more than once; one below /sys/fs/cgroup is preferred, and of those on the same
+    path the last is the one that is seen.
     """
     places = _places(own)
     v1: dict[str, CgroupV1] = {}
@@ -161,18 +162,22 @@ def cgroup_hierarchies(mountinfo: str, own: str) -> tuple[tuple[CgroupV1, ...], 
         left, _, right = line.partition(" - ")
         words, (kind, _, options) = left.split(" "), (right.split(" ") + ["", ""])[:3]
         root, mount = _unescape(words[3]), _unescape(words[4])
-        standard = mount.startswith("/sys/fs/cgroup")
         if kind == "cgroup2":
-            if v2 is None or (standard and not v2.mount.startswith("/sys/fs/cgroup")):
+            if v2 is None or _preferred(mount, v2.mount):
                 v2 = CgroupV2((), mount, _below(root, places.get("", "/")))
         elif kind == "cgroup":
             given = set(options.split(","))
             for names, place in places.items():
                 controllers = tuple(names.split(","))
                 if names and given.issuperset(controllers):
-                    if names not in v1 or (standard and not v1[names].mount.startswith("/sys/fs/cgroup")):
+                    if names not in v1 or _preferred(mount, v1[names].mount):
                         v1[names] = CgroupV1(controllers, mount, _below(root, place))
     return tuple(v1.values()), v2
+
+
+def _preferred(mount: str, earlier: str) -> bool:
+    usual = "/sys/fs/cgroup"
+    return mount == earlier or (mount.startswith(usual) and not earlier.startswith(usual))
 
 
 def _places(text: str) -> dict[str, str]:

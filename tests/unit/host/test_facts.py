@@ -77,6 +77,18 @@ def test_the_usual_place_is_preferred_and_blanks_are_unescaped() -> None:
     assert v1[0].mount == "/other\\x"
 
 
+def test_of_mounts_on_the_same_path_the_last_is_seen() -> None:
+    mounts = (
+        "1 1 0:1 /.. /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+        "2 1 0:1 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+        "3 1 0:2 /.. /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
+        "4 1 0:2 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
+    )
+    v1, v2 = facts.cgroup_hierarchies(mounts, "2:pids:/b\n0::/a\n")
+    assert v2 is not None
+    assert (v2.own, v1[0].own) == ("/a", "/b")
+
+
 def test_capabilities() -> None:
     status = "Name:\tCapEff:\nCapPrm:\t0000000000000001\nCapEff:\t000001fffeffffff\nCapBnd:\t0\n"
     assert facts.effective_capabilities(status) == 0x1FFFEFFFFFF
