@@ -58,7 +58,7 @@ packages-test:
 
 # The build hook compiles native/ into src/knarr/_native. The first command writes knarr's own bytecode, which
 # PYTHONDONTWRITEBYTECODE would forbid: every start would then compile all modules.
-$(READY): pyproject.toml hatch_build.py bin/knarr $(wildcard native/*) | packages-build
+$(READY): pyproject.toml hatch_build.py $(wildcard bin/*) $(wildcard native/*) | packages-build
 	@tools/prepare venv $(VENV) '[dev]'
 	@$(PY) -m compileall -q src
 	@env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/knarr --version >/dev/null

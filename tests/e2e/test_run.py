@@ -276,3 +276,20 @@ def test_a_new_volume_begins_with_the_images_content(cli: Knarr, image: str) -> 
         "resolv.conf",
     ]
     assert run(cli, image, "stat", "-c", "%a", "/tmp", flags=("-v", "sticky:/tmp")) == "1777"
+
+
+def test_a_volume_is_filled_whenever_a_new_container_finds_it_empty(cli: Knarr, image: str) -> None:
+    def listed(flag: str) -> list[str]:
+        return run(cli, image, "ls", "/bin", flags=("-v", flag)).split()
+
+    assert run(cli, image, "ls", "/nothing", flags=("-v", "data:/nothing")) == ""
+    assert "busybox" in listed("data:/bin")
+    assert not list((cli.root / "volumes/data").glob("filling"))
+    # What somebody has put there is all there is.
+    run(cli, image, "touch", "/other/file", flags=("-v", "used:/other"))
+    assert run(cli, image, "ls", "/etc", flags=("-v", "used:/etc")).split()[0] == "file"
+    # A container that is started again finds what it left there: nothing, not even its command.
+    words = ("-v", "own:/bin", image, "sh", "-c", "echo filled; busybox rm -rf /bin/*")
+    cid = cli.ok("create", "--network", "none", *words)
+    assert cli.ok("start", "-a", cid) == "filled"
+    assert cli("start", "-a", cid).code == 127

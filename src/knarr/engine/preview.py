@@ -7,6 +7,7 @@ import os
 from knarr.engine import placing
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, RunRecord
 from knarr.engine.spec import Surroundings, build_spec
+from knarr.engine.spec_mounts import seeds
 from knarr.engine.start import compile_plan
 from knarr.engine.surroundings import FILES, Prepared
 from knarr.engine.userns import id_maps
@@ -71,5 +72,8 @@ def preview(engine: Engine, options: ContainerOptions, image: Image, *, spec_onl
     place, warned = placing.place(
         engine.facts, _ID, spec.linux.resources, parent=options.cgroup_parent, foreground=True
     )
-    prepared = Prepared(around, attachment, RunRecord(), f"{directory.root}/work", (*warnings, *warned))
+    filled = seeds(config, around.volumes)
+    prepared = Prepared(
+        around, attachment, RunRecord(), f"{directory.root}/work", (*warnings, *warned), filled
+    )
     return render(compile_plan(engine, directory, config, prepared, spec, place, in_front=True)).rstrip("\n")

@@ -39,7 +39,7 @@ def mounts(
 
 
 def seeds(config: ContainerConfig, volumes: Mapping[str, str]) -> tuple[Seed, ...]:
-    """The volumes that begin with what the image has where they are mounted, if they are new; `nocopy` ones do not."""
+    """The volumes that begin with what the image has where they are mounted, if they are empty; not `nocopy` ones."""
     named = {
         m.target: m.source
         for m in config.options.mounts

@@ -13,7 +13,6 @@ from knarr.engine import monitor, placing
 from knarr.engine.container_dir import PATIENCE_S, ContainerConfig, ContainerDir, write_file
 from knarr.engine.mend import mend, mend_all
 from knarr.engine.spec import build_spec
-from knarr.engine.spec_mounts import seeds
 from knarr.engine.state import read_state
 from knarr.engine.surroundings import Prepared, surroundings
 from knarr.errors import Conflict, KnarrError
@@ -163,7 +162,7 @@ def compile_plan(
     )
     where = Setting(
         rootfs=rootfs,
-        seeds=seeds(config, prepared.around.volumes),
+        seeds=prepared.seeds,
         cgroup=place,
         network_host_steps=prepared.attachment.host_steps,
         network_child_steps=prepared.attachment.child_steps,

@@ -6,9 +6,10 @@ import os
 
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, RunRecord, find, write_file
 from knarr.engine.spec import Surroundings
+from knarr.engine.spec_mounts import seeds
 from knarr.engine.state import read_state
 from knarr.engine.userns import id_maps
-from knarr.engine.volumes import ensure
+from knarr.engine.volumes import ensure, keep_as_it_is
 from knarr.errors import Conflict, UsageError
 from knarr.host.users import identity_in
 from knarr.network import attach
@@ -17,8 +18,11 @@ from knarr.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from knarr.engine.engine import Engine
     from knarr.network.attachment import Attachment
+    from knarr.plan.rootfs import Seed
 
 FILES = {"hosts": "/etc/hosts", "hostname": "/etc/hostname", "resolv.conf": "/etc/resolv.conf"}
 
@@ -31,6 +35,7 @@ class Prepared(Record):
     record: RunRecord
     work: str
     warnings: tuple[str, ...]
+    seeds: tuple[Seed, ...] = ()
 
 
 def surroundings(engine: Engine, directory: ContainerDir, config: ContainerConfig) -> Prepared:
@@ -46,6 +51,7 @@ def surroundings(engine: Engine, directory: ContainerDir, config: ContainerConfi
     hostname = _hostname(config, joined, options.network.mode, options.uts)
     account = identity_in(config.layers, options.user or config.image_config.user, options.security.group_add)
     volumes = _volumes(engine, config)
+    filled = _filled(directory, config, volumes)
     pid, ipc = (_namespace(engine, word, kind) for word, kind in ((options.pid, "pid"), (options.ipc, "ipc")))
     attachment = attach.prepare(
         engine.paths,
@@ -95,7 +101,7 @@ def surroundings(engine: Engine, directory: ContainerDir, config: ContainerConfi
         attachment.mac,
         tuple(map(str, attachment.published)),
     )
-    return Prepared(around, attachment, record, work, (*warnings, *attachment.warnings))
+    return Prepared(around, attachment, record, work, (*warnings, *attachment.warnings), filled)
 
 
 def _ports(config: ContainerConfig) -> list[PortRequest]:
@@ -152,6 +158,16 @@ def _volumes(engine: Engine, config: ContainerConfig) -> dict[str, str]:
             except OSError as e:
                 raise UsageError(f"bind source path {mount.source}: {(e.strerror or str(e)).lower()}") from e
     return {name: ensure(engine.paths, name) for name in (*names, *config.volumes.values())}
+
+
+def _filled(directory: ContainerDir, config: ContainerConfig, volumes: Mapping[str, str]) -> tuple[Seed, ...]:
+    """Docker fills empty volumes when a container is made; we when it is first started, never when it is again."""
+    if not volumes:
+        return ()
+    filled = () if directory.exit_record() else seeds(config, volumes)
+    for data in {*volumes.values()} - {seed.directory for seed in filled}:
+        keep_as_it_is(data)
+    return filled
 
 
 def _write_files(

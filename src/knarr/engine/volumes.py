@@ -2,7 +2,7 @@
 
 ROOT/volumes/NAME/
   _data/        what is mounted
-  new           present until a container has filled it with what its image has there
+  filling       present while a container fills it with what its image has there
   anonymous     present when the volume was made for one container, and goes with it on `rm -v` or `--rm`
 """
 
@@ -24,8 +24,6 @@ def ensure(paths: Paths, name: str) -> str:
     data = f"{directory}/_data"
     try:
         if not os.path.isdir(data):
-            os.makedirs(directory, 0o755, exist_ok=True)
-            _touch(marker_of(data))
             os.makedirs(data, 0o755, exist_ok=True)
     except OSError as e:
         raise HostError(f"volume {name}: {(e.strerror or str(e)).lower()}") from e
@@ -33,8 +31,16 @@ def ensure(paths: Paths, name: str) -> str:
 
 
 def marker_of(data: str) -> str:
-    """The file that says that the volume with this data directory is new."""
-    return f"{os.path.dirname(data)}/new"
+    """The file that says that the volume with this data directory is being filled. Pure."""
+    return f"{os.path.dirname(data)}/filling"
+
+
+def keep_as_it_is(data: str) -> None:
+    """A volume that is used without being filled first: what a filling that was cut off left in it is its content."""
+    try:
+        os.unlink(marker_of(data))
+    except FileNotFoundError:
+        pass
 
 
 def _touch(path: str) -> None:

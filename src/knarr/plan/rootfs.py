@@ -27,7 +27,8 @@ class Rootfs(Record):
 
 
 class Seed(Record):
-    """A volume that may be new: its directory begins with what the image has at `target`, if `marker` is there."""
+    """A volume that begins with what the image has at `target`, if it is empty. `marker` is a file beside it, there
+    while it is being filled."""
 
     directory: str
     target: str

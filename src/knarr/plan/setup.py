@@ -56,7 +56,7 @@ class Setting(Record):
     fifo_fd: int = -1
     preserve_fds: int = 0  # descriptors 3 … that the workload keeps
     no_pivot: bool = False
-    seeds: tuple[Seed, ...] = ()  # volumes that may be new
+    seeds: tuple[Seed, ...] = ()  # volumes that may be empty
 
 
 class Plan(Record):
