@@ -20,6 +20,7 @@
 #define SYS_fsopen 430
 #define SYS_fsconfig 431
 #define SYS_fsmount 432
+#define SYS_fspick 433
 #endif
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
@@ -63,7 +64,7 @@ static inline int k_openat2(int dir, const char *path, int flags, mode_t mode, u
 #ifndef FSMOUNT_CLOEXEC
 #define FSMOUNT_CLOEXEC 0x1
 #endif
-enum { K_SET_FLAG = 0, K_SET_STRING = 1, K_CMD_CREATE = 6 };
+enum { K_SET_FLAG = 0, K_SET_STRING = 1, K_CMD_CREATE = 6, K_CMD_RECONFIGURE = 7 };
 #ifndef OPEN_TREE_CLONE
 #define OPEN_TREE_CLONE 1
 #endif
@@ -109,6 +110,12 @@ static inline int k_fsmount(int fs, uint64_t attributes)
 	return (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, (unsigned)attributes);
 }
 
+static inline int k_fspick(int mount)
+{
+	enum { CLOEXEC = 1, EMPTY_PATH = 8 };
+	return (int)syscall(SYS_fspick, mount, "", CLOEXEC | EMPTY_PATH);
+}
+
 static inline int k_open_tree(int dir, const char *path, unsigned flags)
 {
 	return (int)syscall(SYS_open_tree, dir, path, flags | OPEN_TREE_CLOEXEC);
@@ -125,18 +132,31 @@ static inline int k_mount_setattr(int mount, unsigned flags, struct k_mount_attr
 	return (int)syscall(SYS_mount_setattr, mount, "", flags | AT_EMPTY_PATH, attr, sizeof *attr);
 }
 
-/* statx(2): is the descriptor the root of a mount? 1, 0, or -1 with errno. */
+/* statx(2) */
+struct k_statx {
+	uint32_t mask, block_size;
+	uint64_t attributes, unused[16], mount_id;
+	unsigned char rest[104];
+};
+
+/* Is the descriptor the root of a mount? 1, 0, or -1 with errno. */
 static inline int k_is_mount_root(int fd)
 {
 	enum { MOUNT_ROOT = 0x2000 };
-	struct {
-		uint32_t mask, block_size;
-		uint64_t attributes;
-		unsigned char rest[240];
-	} answer;
+	struct k_statx answer;
 	if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, 0, &answer) < 0)
 		return -1;
 	return (answer.attributes & MOUNT_ROOT) != 0;
+}
+
+/* Which mount it is in, 0 before Linux 5.8. */
+static inline uint64_t k_mount_id(int fd)
+{
+	enum { MOUNT_ID = 0x1000 };
+	struct k_statx answer = { .mask = 0 };
+	if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, MOUNT_ID, &answer) < 0)
+		return 0;
+	return answer.mount_id;
 }
 
 /* clone3(2) */

@@ -9,13 +9,14 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "beneath.h"
 #include "executor.h"
 #include "kernel.h"
-#include "namespaces.h"
 #include "ops.h"
+#include "prepared.h"
 #include "tree.h"
 
 enum { LONGEST_VALUE = 255 }; /* fsconfig(2) takes no more */
@@ -33,7 +34,7 @@ void set_attributes(int mount, uint64_t set, uint64_t clear, bool recursive, uin
 }
 
 /* flags: MS_SHARED, MS_PRIVATE, MS_SLAVE or MS_UNBINDABLE, with MS_REC or without */
-static void set_propagation(int mount, uint64_t flags)
+void set_propagation(int mount, uint64_t flags)
 {
 	set_attributes(mount, 0, 0, flags & MS_REC, flags & ~(uint64_t)MS_REC);
 }
@@ -108,10 +109,24 @@ int new_filesystem(const char *type, const char *source, const char *data, uint6
 	return mount;
 }
 
+/* Is it the very directory that the root is, and not another way to the same files? */
+static bool is_the_root(int fd)
+{
+	struct stat here, root;
+	return fstat(fd, &here) == 0 && fstat(ex.root, &root) == 0 && here.st_dev == root.st_dev && here.st_ino == root.st_ino &&
+	       k_mount_id(fd) == k_mount_id(ex.root);
+}
+
 void attach(int mount, int target)
 {
+	bool new_root = is_the_root(target);
 	SYS(k_attach(mount, target));
 	close(target);
+	if (new_root) { /* what follows lies in it, and so does the workload */
+		close(ex.root);
+		ex.root = mount;
+		return;
+	}
 	close(mount);
 }
 
@@ -249,10 +264,22 @@ static void copy_up(int mount, uint64_t attributes)
 	set_attributes(mount, attributes & MOUNT_ATTR_RDONLY, 0, false, 0);
 }
 
+/* A directory that is there lends its mode to what is mounted on it. */
+static const char *add_mode(int target, const char *data, char *text, size_t room)
+{
+	struct stat st;
+	SYS(fstat(target, &st), "mount point");
+	int n = snprintf(text, room, "mode=%o%s%s", st.st_mode & 07777, *data ? "," : "", data);
+	if (n >= (int)room)
+		fail(ENAMETOOLONG, "options");
+	return text;
+}
+
 void op_mount(int argc, char **argv)
 {
-	(void)argc;
-	const char *type = argv[0], *path = argv[2];
+	const char *type = argv[0], *path = argv[2], *data = argv[4];
+	char with_mode[4096];
+	bool made = true;
 	uint64_t attributes = hexadecimal(argv[3]);
 	bool filled = copy_up_target && copy_up_from >= 0 && strcmp(copy_up_target, path) == 0;
 	int target;
@@ -267,9 +294,11 @@ void op_mount(int argc, char **argv)
 			SYS(target = in_open_plain(path, O_PATH), "mount point");
 		}
 	} else {
-		target = in_make(path, false, 0755, NULL);
+		target = in_make(path, false, 0755, &made);
 	}
-	int mount = new_filesystem(type, argv[1], argv[4], filled ? attributes & ~(uint64_t)MOUNT_ATTR_RDONLY : attributes);
+	if (argc > 5 && truth(argv[5]) && !made)
+		data = add_mode(target, data, with_mode, sizeof with_mode);
+	int mount = new_filesystem(type, argv[1], data, filled ? attributes & ~(uint64_t)MOUNT_ATTR_RDONLY : attributes);
 	if (filled)
 		copy_up(mount, attributes);
 	attach(mount, target);
@@ -277,25 +306,59 @@ void op_mount(int argc, char **argv)
 
 /* ---- bind ---- */
 
+/* The link itself at the target, in place of what it leads to: 1, or 0 when the source is no link. */
+static bool copy_link(const char *source, const char *path)
+{
+	char text[PATH_MAX], there[PATH_MAX], name[256];
+	ssize_t n = readlink(source, text, sizeof text - 1);
+	if (n < 0)
+		return false;
+	text[n] = '\0';
+	int parent = in_parent(path, name);
+	if (symlinkat(text, parent, name) < 0) {
+		int error = errno;
+		ssize_t m = error == EEXIST ? readlinkat(parent, name, there, sizeof there) : -1;
+		if (m != n || memcmp(text, there, (size_t)n) != 0)
+			fail(error, "link");
+	}
+	close(parent);
+	return true;
+}
+
+static int bind_target(const char *path, const char *kind, int tree)
+{
+	struct stat st;
+	SYS(fstat(tree, &st));
+	bool file = has_word(kind, "file") || (has_word(kind, "auto") && !S_ISDIR(st.st_mode));
+	if (has_word(kind, "target-link")) {
+		struct statfs fs;
+		int target = in_open(path, O_PATH | O_NOFOLLOW);
+		if (target < 0 && errno != ENOENT)
+			fail(errno, "mount point");
+		if (target >= 0) {
+			SYS(fstat(target, &st), "mount point");
+			SYS(fstatfs(target, &fs), "mount point");
+			/* Links there are the kernel's words about processes: nobody may put others in their place. */
+			if (S_ISLNK(st.st_mode) && fs.f_type == K_PROC_MAGIC)
+				fail(EPERM, "mount point");
+			return target;
+		}
+	}
+	return in_make(path, file, file ? 0644 : 0755, NULL);
+}
+
+/* A source that begins with @ is one that S has prepared. */
 static void bind_tree(char **argv, const char *uid_maps, const char *gid_maps, bool map_all)
 {
-	bool recursive = truth(argv[3]);
-	int tree = k_open_tree(AT_FDCWD, argv[0], OPEN_TREE_CLONE | (recursive ? AT_RECURSIVE : 0U));
-	SYS(tree);
-	if (uid_maps) {
-		struct k_mount_attr attr = { .set = MOUNT_ATTR_IDMAP };
-		int namespace = mapped_user_namespace(uid_maps, gid_maps);
-		attr.userns_fd = (uint64_t)namespace;
-		SYS(k_mount_setattr(tree, map_all ? AT_RECURSIVE : 0, &attr), "ID-mapped mount");
-		close(namespace);
-	}
+	if (has_word(argv[2], "copy-link") && *argv[0] != '@' && copy_link(argv[0], argv[1]))
+		return;
+	int tree = *argv[0] == '@' ? prepared_take(argv[0] + 1) : clone_tree(argv[0], argv[2], truth(argv[3]));
+	if (uid_maps)
+		map_ids(tree, uid_maps, gid_maps, map_all);
 	set_attributes(tree, hexadecimal(argv[6]), hexadecimal(argv[7]), true, 0);
 	set_attributes(tree, hexadecimal(argv[4]), hexadecimal(argv[5]), false, 0);
 	set_propagation(tree, hexadecimal(argv[8]));
-	struct stat st;
-	SYS(fstat(tree, &st));
-	bool file = strcmp(argv[2], "file") == 0 || (strcmp(argv[2], "auto") == 0 && !S_ISDIR(st.st_mode));
-	attach(tree, in_make(argv[1], file, file ? 0644 : 0755, NULL));
+	attach(tree, bind_target(argv[1], argv[2], tree));
 }
 
 void op_bind(int argc, char **argv)
@@ -319,11 +382,22 @@ void op_attach_propagation(int argc, char **argv)
 	close(fd);
 }
 
+/* The superblock's own options, where the filesystem lets them be changed. */
+static void reconfigure(int mount, const char *data)
+{
+	int fs = k_fspick(mount);
+	SYS(fs, "options");
+	configure_all(fs, data);
+	configure(fs, K_CMD_RECONFIGURE, NULL, NULL);
+	close(fs);
+}
+
 void op_remount(int argc, char **argv)
 {
-	(void)argc;
 	int fd = in_open(argv[0], O_PATH);
 	SYS(fd);
 	set_attributes(fd, hexadecimal(argv[1]), hexadecimal(argv[2]), truth(argv[3]), 0);
+	if (argc > 4 && *argv[4])
+		reconfigure(fd, argv[4]);
 	close(fd);
 }

@@ -37,6 +37,8 @@ OP(spawn); OP(wait_spawned);
 OP(hook);
 /* mounts.c */
 OP(propagation); OP(overlay); OP(mount); OP(bind); OP(idmap_bind); OP(attach_propagation); OP(remount); OP(copy_up);
+/* prepared.c */
+OP(open_tree); OP(open_node);
 /* rootfs.c */
 OP(root); OP(make_dir); OP(make_link); OP(device); OP(mask); OP(readonly); OP(pivot); OP(move_root); OP(root_attr);
 /* seed.c */

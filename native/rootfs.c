@@ -23,7 +23,6 @@ static bool is_mount_point(int fd)
 
 void op_root(int argc, char **argv)
 {
-	(void)argc;
 	unsigned recursive = truth(argv[1]) ? AT_RECURSIVE : 0;
 	int fd = open(argv[0], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	SYS(fd);
@@ -34,7 +33,7 @@ void op_root(int argc, char **argv)
 		close(fd);
 		fd = tree; /* the descriptor is in the mount that has just been put in place */
 	}
-	set_attributes(fd, 0, 0, recursive, MS_PRIVATE);
+	set_attributes(fd, 0, 0, recursive, argc > 2 ? hexadecimal(argv[2]) : MS_PRIVATE);
 	ex.root = fd;
 }
 
@@ -125,7 +124,7 @@ void op_make_link(int argc, char **argv)
 	close(parent);
 }
 
-static mode_t node_type(const char *type)
+mode_t node_type(const char *type)
 {
 	switch (type[1] ? 0 : type[0]) {
 	case 'b': return S_IFBLK;
@@ -137,7 +136,6 @@ static mode_t node_type(const char *type)
 
 void op_device(int argc, char **argv)
 {
-	(void)argc;
 	char name[256];
 	mode_t type = node_type(argv[1]), mode = octal(argv[4]) & 07777;
 	dev_t number = type == S_IFIFO ? 0 : makedev((unsigned)decimal(argv[2]), (unsigned)decimal(argv[3]));
@@ -151,6 +149,8 @@ void op_device(int argc, char **argv)
 			close(parent);
 			return;
 		}
+		if (argc > 7 && truth(argv[7]))
+			fail(EEXIST, "something else is there");
 		SYS(unlinkat(parent, name, 0));
 		SYS(mknodat(parent, name, type | mode, number));
 	}

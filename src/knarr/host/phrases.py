@@ -37,6 +37,8 @@ _PHRASES = {
     "new-session": "start a session",
     "keyring": "join a session keyring",
     "propagation": "change the propagation of {0}",
+    "open-tree": "open {1}",
+    "open-node": "make a device",
     "overlay": "mount the layers on {0}",
     "root": "use {0} as the root filesystem",
     "mount": "mount {2}",
@@ -87,6 +89,8 @@ _NO_USERNS = "see `knarr doctor`: user namespaces seem to be switched off for or
 
 def phrase(step: Step) -> str:
     """The step as a user would say it: `mount /data`, `write 100 to /sys/fs/cgroup/…`."""
+    if step.op == "bind" and step.args[0].startswith("@"):  # opened by an earlier step, which named it
+        return f"mount on {_shortened(step.args[1])}"
     try:
         words = _PHRASES[step.op].format(*map(_shortened, step.args))
     except (KeyError, IndexError):
@@ -106,7 +110,7 @@ def printable(text: str) -> str:
 
 def hint(step: Step, number: int) -> str:
     """The next thing to try, "" where nothing is known to help."""
-    op = "exec" if step.op == "find-command" else step.op
+    op = {"find-command": "exec", "open-tree": "bind"}.get(step.op, step.op)
     if (op, number) in _HINTS:
         return _HINTS[op, number]
     if step.op in ("clone", "unshare") and number in (errno.EPERM, errno.ENOSPC, errno.EUSERS):

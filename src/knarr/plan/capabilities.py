@@ -17,7 +17,7 @@ NAMES = (
     " PERFMON BPF CHECKPOINT_RESTORE"
 ).split()
 NUMBER = {f"CAP_{name}": number for number, name in enumerate(NAMES)}
-SYS_RESOURCE, SYS_TIME, MKNOD = 24, 25, 27
+SYS_ADMIN, SYS_RESOURCE, SYS_TIME, MKNOD = 21, 24, 25, 27
 
 
 def cap_mask(names: Iterable[str], available: int, problems: dict[str, str]) -> int:

@@ -69,6 +69,13 @@ def is_mapped(maps: Sequence[IdMap], container_id: int) -> bool:
     return any(m.container_id <= container_id < m.container_id + m.size for m in maps)
 
 
+def host_id(maps: Sequence[IdMap], container_id: int, origin: str) -> int:
+    for m in maps:
+        if m.container_id <= container_id < m.container_id + m.size:
+            return m.host_id + container_id - m.container_id
+    raise UsageError(f"{origin}: {container_id} does not exist in the container's user namespace")
+
+
 def check_maps(maps: Sequence[IdMap], origin: str) -> None:
     """Raises `UsageError` for what the kernel would refuse as a whole with EINVAL."""
     if not maps:

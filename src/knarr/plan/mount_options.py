@@ -42,12 +42,15 @@ PROPAGATION = {
 # Flags of the superblock, which fsconfig(2) takes by name.
 SUPERBLOCK = {
     "sync": "sync", "async": "async", "dirsync": "dirsync", "lazytime": "lazytime", "nolazytime": "nolazytime",
-    "mand": "mand", "nomand": "nomand", "iversion": "iversion",
+    "mand": "mand", "nomand": "nomand",
 }  # fmt: skip
-# Words without effect here: what they ask for is what happens anyway, or is only about messages.
+# Words without effect here: what they ask for is what happens anyway, or is only about messages. Filesystems that can
+# count changes (`iversion`) do so unasked; fsconfig(2) has no word for it.
 NOTHING = frozenset(
-    ("defaults", "silent", "loud", "noiversion", "acl", "noacl", "nofail", "auto", "noauto", "")
+    ("defaults", "silent", "loud", "iversion", "noiversion", "acl", "noacl", "nofail", "auto", "noauto", "")
 )
+# Not the specification's: crun's, for links at either end of a bind. -> the plan's word for it.
+LINKS = {"src-nofollow": "source-link", "dest-nofollow": "target-link", "copy-symlink": "copy-link"}
 
 
 class Options(Record):
@@ -66,6 +69,7 @@ class Options(Record):
     idmap_recursive: bool = False
     data: tuple[str, ...] = ()
     superblock: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()  # words of `bind`'s kind
 
 
 def read_options(words: Sequence[str], origin: str) -> Options:
@@ -74,6 +78,7 @@ def read_options(words: Sequence[str], origin: str) -> Options:
     bind = recursive = remount = copy_up = idmap = idmap_recursive = False
     data: list[str] = []
     superblock: list[str] = []
+    links: list[str] = []
     for word in words:
         if word in ATTRIBUTES:
             on, off = ATTRIBUTES[word]
@@ -103,9 +108,11 @@ def read_options(words: Sequence[str], origin: str) -> Options:
             idmap = True
         elif word == "ridmap":
             idmap = idmap_recursive = True
+        elif word in LINKS:
+            links.append(LINKS[word])
         else:
             data.append(word)
     return Options(
         attr_set, attr_clear, rec_set, rec_clear, propagation, bind, recursive, remount,
-        copy_up, idmap, idmap_recursive, tuple(data), tuple(superblock),
+        copy_up, idmap, idmap_recursive, tuple(data), tuple(superblock), tuple(links),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from knarr.errors import UsageError
-from knarr.plan.mount_options import MS_REC, MS_SLAVE, PROPAGATION, RDONLY
+from knarr.plan.mount_options import MS_REC, MS_SHARED, MS_SLAVE, PROPAGATION, RDONLY
 from knarr.plan.mounts import host_path, in_root
 from knarr.plan.step import Step, quoted
 from knarr.record import Record
@@ -45,13 +45,15 @@ def rootfs_steps(spec: Spec, rootfs: Rootfs | None, ns: Namespaces, bundle: str)
     if "mnt" in ns.new:
         # Before the first mount, so that none of ours shows on the host. Slave rather than private:
         # what the host unmounts must not stay busy in here.
-        yield Step(
-            "propagation", ("/", f"{_propagation(spec, MS_SLAVE | MS_REC):#x}"), "linux.rootfsPropagation"
-        )
+        asked = _propagation(spec, 0)
+        flags = asked if asked & MS_SHARED else MS_SLAVE | MS_REC
+        yield Step("propagation", ("/", f"{flags:#x}"), "linux.rootfsPropagation")
     if rootfs is None:
         if spec.root is None or not spec.root.path:
             raise UsageError("root.path: is required")
-        yield Step("root", (host_path(spec.root.path, bundle), "1"), "root.path")
+        # As a slave it goes on seeing what the host mounts in that directory; else it is private from here on.
+        slave = (f"{MS_SLAVE:#x}",) if _propagation(spec, 0) & MS_SLAVE else ()
+        yield Step("root", (host_path(spec.root.path, bundle), "1", *slave), "root.path")
         return
     if not rootfs.lower:
         raise UsageError("root.path: an overlay needs at least one layer")
@@ -87,7 +89,14 @@ def guard_steps(spec: Spec) -> Iterator[Step]:
     """Read-only before masked: a mask may lie inside a read-only path, and binding that recursively keeps the mask."""
     for i, path in enumerate(spec.linux.readonly_paths):
         origin = f"linux.readonlyPaths[{i}]"
+        _absolute(path, origin)
         yield Step("readonly", (in_root(path, origin),), origin)
     for i, path in enumerate(spec.linux.masked_paths):
         origin = f"linux.maskedPaths[{i}]"
+        _absolute(path, origin)
         yield Step("mask", (in_root(path, origin),), origin)
+
+
+def _absolute(path: str, origin: str) -> None:
+    if not path.startswith("/"):
+        raise UsageError(f"{origin}: {quoted(path)} is not absolute")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from knarr.errors import UsageError
 from knarr.plan import cgroup as cg
-from knarr.plan.devices import device_steps
+from knarr.plan.devices import device_steps, early_device_steps
 from knarr.plan.idmap import denies_setgroups, idmap_steps, is_mapped
-from knarr.plan.mounts import host_path, in_root, mount_steps
+from knarr.plan.mounts import early_steps, host_path, in_root, mount_steps
 from knarr.plan.namespaces import clone_kinds, join_steps, read_namespaces, time_steps
 from knarr.plan.process import (
     available_caps,
@@ -76,12 +76,15 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     agent, agent_told = agent_state(spec, where.container_id, where.bundle)
     seccomp = spec.linux.seccomp and seccomp_step(spec.linux.seccomp, facts.arch, agent_told)
     groups_denied = "user" in ns.new and denies_setgroups(spec.linux, facts)
+    warnings += _unlabelled(spec, facts)
     add = steps.extend
 
     # S, on the host, alone.
     add(cg.make_steps(place))  # before its limits, which are files in it
     add(limits)  # before anything runs in it
     add(cg.join_steps(place))  # while S still sees the host's files and has its rights; C is born inside
+    add(early_steps(spec, ns, facts, where.bundle))  # while S sees the host's files with its own rights
+    add(early_device_steps(spec, ns, facts))
     add(join_steps(ns, facts))  # before clone: a pid namespace is only entered by children
     add(
         time_steps(ns, spec.linux, facts, in_child=False)
@@ -207,6 +210,11 @@ def label_steps(process: Process, facts: HostFacts, warnings: list[str]) -> Iter
             yield Step("label", (kind, label), f"process.{field}")
         elif label and label != "unconfined":
             warnings.append(f"process.{field}: {label} not applied: this kernel does not have {kind} enabled")
+
+
+def _unlabelled(spec: Spec, facts: HostFacts) -> Iterator[str]:
+    if spec.linux.mount_label and not facts.selinux:
+        yield f"linux.mountLabel: {spec.linux.mount_label} not applied: this kernel does not have selinux enabled"
 
 
 def _sysctl_steps(spec: Spec, ns: Namespaces) -> Iterator[Step]:
