@@ -1,8 +1,8 @@
 """Makes the default network, or what is missing of it: bridge, addresses, kernel settings, ruleset. Off the hot path.
 
-Everything found is kept: a bridge that is there keeps its addresses, a subnet once recorded stays, the elements
-of the containers that live are put back into a ruleset that was flushed, and their links into a bridge that was
-removed.
+Everything found is kept: a bridge that is there keeps its addresses, a subnet with containers in it stays, the
+elements of the containers that live are put back into a ruleset that was flushed, and their links into a bridge that
+was removed. Else the subnets are those of network.toml, or free ones.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import os
 from knarr.errors import HostError
 from knarr.host import netlink, nft
 from knarr.host.netlink import Door
-from knarr.network import bridge, publish, ruleset
+from knarr.network import bridge, leases, publish, ruleset, settings
 from knarr.network.address import Subnet, mac_of, subnet
 from knarr.network.bridge import Network
+from knarr.network.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,12 +61,16 @@ def make(paths: Paths, facts: HostFacts) -> Network:
 
 def _make_bridge(paths: Paths, before: Network | None) -> Network:
     name, table, veth = bridge.names(paths.run)
+    asked = settings.read(paths.config)
+    if before and any(leases.leases(bridge.directory(paths))):
+        v6 = subnet(before.subnet6) if before.subnet6 else None
+        asked = Settings(subnet(before.subnet), v6, ipv6=v6 is not None)
     with Door() as door:
         found = {link.name: link for link in netlink.links(door)}
         link = found.get(name)
         if link is None:
             mtu = _uplink_mtu(door)
-            v4 = _choose(door, before.subnet if before else "")
+            v4 = _choose(door, asked, before.subnet if before else "")
             door.send(netlink.bridge(name, mac_of(v4.at(1)), mtu))
         else:
             mtu = link.mtu
@@ -73,9 +78,9 @@ def _make_bridge(paths: Paths, before: Network | None) -> Network:
         held = [(ip, prefix) for at, ip, prefix in netlink.addresses(door) if at == index]
         if link is not None:
             kept = [subnet(f"{ip}/{prefix}") for ip, prefix in held if "." in ip]
-            v4 = kept[0] if kept else _choose(door, before.subnet if before else "")
+            v4 = kept[0] if kept else _choose(door, asked, before.subnet if before else "")
             door.send(netlink.link_up(index))
-        v6 = _subnet6(name, before)
+        v6 = _subnet6(name, asked, before)
         for wanted in (v4, v6):
             if wanted and (wanted.at(1), wanted.prefix) not in held:
                 door.send(netlink.address(index, wanted.at(1), wanted.prefix))
@@ -93,13 +98,21 @@ def _uplink_mtu(door: Door) -> int:
     return min(found) if found else _DEFAULT_MTU
 
 
-def _choose(door: Door, before: str) -> Subnet:
-    """The first candidate that no route of this host overlaps."""
+def _choose(door: Door, asked: Settings, before: str) -> Subnet:
+    """What was asked for, else the first candidate, that no route of this host overlaps."""
     taken = [
         Subnet(int.from_bytes(dst, "big"), prefix, 32)
         for family, dst, prefix, _ in netlink.routes(door)
         if family == _socket.AF_INET and prefix and len(dst) == 4
     ]
+    if asked.subnet:
+        clash = next((other for other in taken if asked.subnet.overlaps(other)), None)
+        if clash and asked.where:
+            raise HostError(
+                f"{asked.where}: subnet {asked.subnet} overlaps with {clash}, which this host has a route to",
+                hint="ip route",
+            )
+        return asked.subnet
     for text in (before, *_CANDIDATES) if before else _CANDIDATES:
         candidate = subnet(text)
         if not any(candidate.overlaps(other) for other in taken):
@@ -107,10 +120,12 @@ def _choose(door: Door, before: str) -> Subnet:
     raise HostError("the bridge network finds no free subnet in 10.77–10.187", hint="ip route")
 
 
-def _subnet6(name: str, before: Network | None) -> Subnet | None:
+def _subnet6(name: str, asked: Settings, before: Network | None) -> Subnet | None:
     """A /64 under fd00::/8 (RFC 4193) that is the same at every boot, where this host does IPv6."""
-    if _read_setting(f"ipv6/conf/{name}/disable_ipv6") != "0":
+    if not asked.ipv6 or _read_setting(f"ipv6/conf/{name}/disable_ipv6") != "0":
         return None
+    if asked.subnet6:
+        return asked.subnet6
     if before and before.subnet6:
         return subnet(before.subnet6)
     import hashlib

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from pathlib import Path
 from socket import AF_INET, SOCK_STREAM
 from threading import Thread
 
@@ -212,3 +213,38 @@ def test_removing_the_network(paths: Paths, facts: HostFacts) -> None:
     assert name not in link_names()
     listed = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True)
     assert table not in listed.stdout
+
+
+def test_subnets_of_ones_own(paths: Paths, facts: HostFacts, tmp_path: Path) -> None:
+    """Asked for in a file, from the next time the network is made on; never under a container's feet."""
+    own = paths._replace(config=(str(tmp_path),))
+    (tmp_path / "network.toml").write_text('subnet = "10.99.0.0/24"\nsubnet6 = "fd00:99::/64"\n')
+    first = attach.prepare(own, facts, "a" * 64)
+    try:
+        assert (first.ip, first.gateway, first.ip6) == ("10.99.0.2", "10.99.0.1", "fd00:99::2")
+        (tmp_path / "network.toml").write_text('subnet = "10.98.0.0/24"\nsubnet6 = ""\n')
+        name, _, _ = bridge.names(own.run)
+        for lose in ("down", "delete"):
+            subprocess.run(
+                ["ip", "link", *(["set", name, "down"] if lose == "down" else ["delete", name])], check=True
+            )
+            network = bridge.ready(own, facts)
+            assert (network.gateway, network.gateway6) == ("10.99.0.1", "fd00:99::1")
+    finally:
+        attach.release(first)
+    subprocess.run(["ip", "link", "delete", name], check=True)
+    network = bridge.ready(own, facts)
+    assert (network.gateway, network.gateway6) == ("10.98.0.1", "")
+
+
+def test_a_subnet_of_ones_own_that_the_host_has_a_route_to(
+    paths: Paths, facts: HostFacts, tmp_path: Path
+) -> None:
+    (tmp_path / "network.toml").write_text('subnet = "10.99.0.0/16"\n')
+    for words in ("link add other0 type bridge", "address add 10.99.7.1/24 dev other0", "link set other0 up"):
+        subprocess.run(["ip", *words.split()], check=True)
+    try:
+        with pytest.raises(HostError, match=r"network.toml: subnet 10.99.0.0/16 overlaps with 10.99.7.0/24"):
+            bridge.ready(paths._replace(config=(str(tmp_path),)), facts)
+    finally:
+        subprocess.run("ip link delete other0".split(), check=True)
