@@ -68,12 +68,15 @@ static struct sets capabilities(void)
 }
 
 /* A pipe that the monitor made is root's; the workload may open it again by name (/dev/stdout). */
-static void give_standard_pipes(uid_t uid)
+static void give_standard_pipes(uid_t uid, gid_t gid)
 {
 	for (int fd = 0; fd < 3; fd++) {
 		struct stat st;
-		if (fstat(fd, &st) == 0 && st.st_uid != uid && (S_ISFIFO(st.st_mode) || fd_is_our_terminal(fd)) &&
-		    fchown(fd, uid, (gid_t)-1) < 0 && errno != EPERM && errno != EINVAL && errno != EROFS)
+		if (fstat(fd, &st) < 0 || st.st_uid == uid)
+			continue;
+		bool terminal = fd_is_our_terminal(fd); /* its group is that of terminals */
+		if ((terminal || S_ISFIFO(st.st_mode)) && fchown(fd, uid, terminal ? (gid_t)-1 : gid) < 0 && errno != EPERM &&
+		    errno != EINVAL && errno != EROFS)
 			fail(errno, "standard descriptor %d", fd);
 	}
 }
@@ -95,7 +98,7 @@ void op_user(int argc, char **argv)
 		for (size_t i = 0; i < count; i++)
 			groups[i] = (gid_t)decimal(argv[3 + i]);
 	}
-	give_standard_pipes(uid);
+	give_standard_pipes(uid, gid);
 	SYS(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "keepcaps");
 	if (setgroups(count, groups) < 0 && (count || errno != EPERM))
 		fail(errno, "setgroups");

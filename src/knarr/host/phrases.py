@@ -76,7 +76,7 @@ _PHRASES = {
     "label": "set the {0} label {1}",
     "seccomp": "load the seccomp filter",
     "seccomp-listener": "connect to {0}",
-    "chdir": "change to the working directory {0}",
+    "chdir": "chdir to the working directory {0}",
     "close-fds": "close descriptors",
     "wait": "wait to be started",
     "wait-fifo": "wait to be started",

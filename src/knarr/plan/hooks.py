@@ -4,7 +4,7 @@ executed in the container's namespaces. The other four run beside the runtime, w
 from __future__ import annotations
 
 from knarr.errors import UsageError
-from knarr.plan.state import CREATED, CREATING, state_parts
+from knarr.plan.state import CREATED, state_parts
 from knarr.plan.step import Step, quoted
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ def _check(hook: Hook, origin: str) -> None:
 def create_container_steps(spec: Spec, container_id: str, bundle: str) -> Iterator[Step]:
     """Paths are the host's, whose files C still sees, and so is the working directory: the bundle."""
     if spec.hooks and spec.hooks.create_container:
-        parts = state_parts(spec, container_id, bundle, CREATING)
+        parts = state_parts(spec, container_id, bundle, CREATED)
         yield from _steps(spec.hooks.create_container, "createContainer", parts, bundle)
 
 

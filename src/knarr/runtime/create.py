@@ -22,7 +22,7 @@ from knarr.runtime.delete import destroy
 from knarr.runtime.descriptors import Handed
 from knarr.runtime.process import completed
 from knarr.runtime.state_dir import Container, StateDir
-from knarr.runtime.status import CREATING, state_document
+from knarr.runtime.status import CREATED, state_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from knarr.plan.step import Step
     from knarr.runtime.bundle import Bundle
 
-_READY, _CREATED = "hooks", "created"
+_HOOKS, _DONE = "hooks", "created"
 
 
 class CreateRequest(Record):
@@ -149,8 +149,8 @@ class _Making:
             cgroup=self.container.place,
             bundle=self.bundle.path,
             container_id=request.id,
-            mounted_pauses=(_READY,) if self.hooks.prestart or self.hooks.create_runtime else (),
-            created_pause=_CREATED,
+            mounted_pauses=(_HOOKS,) if self.hooks.prestart or self.hooks.create_runtime else (),
+            created_pause=_DONE,
             console_fd=console,
             keyring=f"_ses.{request.id}" if request.new_keyring else "",
             fifo_fd=fifo,
@@ -165,11 +165,13 @@ class _Making:
         self.container = self.container._replace(pid=pid, pid_start=native.start_time(pid))
 
     def _on_pause(self, label: str) -> None:
-        if label == _READY:
-            state = self._state(CREATING)
+        if label == _HOOKS:
+            state = state_document(
+                self.container, CREATED
+            )  # runtime.md, State: "after step 2 in the lifecycle"
             self._run_hooks("prestart", state)
             self._run_hooks("createRuntime", state)
-        elif label == _CREATED:
+        elif label == _DONE:
             self.directory.write_container(self.container)
             if self.request.pid_file:
                 write_pid_file(self.request.pid_file, self.pid)
@@ -179,10 +181,7 @@ class _Making:
         if hooks:
             from knarr.runtime.hooks import run_hooks
 
-            run_hooks(kind, hooks, state, self.bundle.path)
-
-    def _state(self, status: str) -> dict[str, Any]:
-        return state_document(self.container, status)
+            run_hooks(kind, hooks, state, self.container)
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -67,7 +67,7 @@ def destroy(
         from knarr.runtime.hooks import run_hooks_anyway
 
         state = state_document(container, STOPPED)
-        run_hooks_anyway("poststop", hooks.poststop, state, container.bundle, warn)
+        run_hooks_anyway("poststop", hooks.poststop, state, container, warn)
 
 
 def kill_init(container: Container) -> None:

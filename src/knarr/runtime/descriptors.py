@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FIRST = 3  # after the standard ones
+_OURS = 64  # more than a set-up is ever handed
 
 
 class Handed:
@@ -20,13 +21,12 @@ class Handed:
     __slots__ = ("_next", "map")
 
     def __init__(self, preserved: int) -> None:
-        for fd in range(FIRST, FIRST + preserved):
-            try:
-                os.fstat(fd)
-            except OSError:
-                raise UsageError(f"descriptor {fd} is to be preserved, and is not open") from None
-        self.map = {fd: fd for fd in range(FIRST, FIRST + preserved)}
+        highest = os.sysconf("SC_OPEN_MAX")
+        if not 0 <= preserved < highest - _OURS:
+            raise UsageError(f"{preserved} descriptors cannot be preserved")
         self._next = FIRST + preserved
+        # Those that the caller meant to pass on; ours in that range close on exec.
+        self.map = {fd: fd for fd in range(FIRST, self._next) if _inheritable(fd)}
 
     def give(self, ours: int) -> int:
         """The number under which the set-up finds one of our descriptors; -1 for -1."""
@@ -35,6 +35,13 @@ class Handed:
         self.map[self._next] = ours
         self._next += 1
         return self._next - 1
+
+
+def _inheritable(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False
 
 
 def listening(environ: Mapping[str, str]) -> int:

@@ -69,13 +69,19 @@ def changed(process: Process, changes: Changes) -> Process:
         terminal=changes.tty,
         console_size=None,
         cwd=changes.cwd or process.cwd,
-        env=(*process.env, *changes.env),
+        env=merged(process.env, changes.env),
         user=_user(process.user, changes),
         capabilities=_with_caps(process.capabilities, changes.caps),
         apparmor_profile=changes.apparmor or process.apparmor_profile,
         selinux_label=changes.label or process.selinux_label,
         no_new_privileges=process.no_new_privileges if changes.no_new_privs is None else changes.no_new_privs,
     )
+
+
+def merged(env: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    """A later value takes an earlier one's place: of two, getenv(3) would find the first."""
+    found = {word.partition("=")[0]: word for word in (*env, *more)}
+    return tuple(found.values())
 
 
 def _user(user: User, changes: Changes) -> User:

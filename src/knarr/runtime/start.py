@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from knarr.errors import Conflict
+from knarr.errors import Conflict, KnarrError
 from knarr.host import native
 from knarr.runtime.status import CREATED, PAUSED, RUNNING, state_document, status_of
 
@@ -35,13 +35,13 @@ def start(directory: StateDir, warn: Callable[[str], None]) -> None:
                 warn(native.warning(native.from_wire(directory.plan()), line))
             elif line.startswith(b"fail "):
                 raise native.failure(native.from_wire(directory.plan()), line)
-        hooks = directory.spec().hooks if directory_has_hooks(directory) else None
+        if _may_have_poststart(directory):
+            poststart(directory, container, directory.spec().hooks, warn)
     finally:
         os.close(lock)
-    poststart(container, hooks, warn)
 
 
-def directory_has_hooks(directory: StateDir) -> bool:
+def _may_have_poststart(directory: StateDir) -> bool:
     """Cheaper than decoding a specification whose hooks are nearly always none."""
     with open(f"{directory.path}/config.json", "rb") as file:
         return b'"poststart"' in file.read()
@@ -81,10 +81,19 @@ def _let_go(directory: StateDir, container: Container) -> bytes:
         os.close(pidfd)
 
 
-def poststart(container: Container, hooks: Hooks | None, warn: Callable[[str], None]) -> None:
-    """The hooks after the program was executed: a failing one is told and changes nothing."""
-    if hooks and hooks.poststart:
-        from knarr.runtime.hooks import run_hooks_anyway
+def poststart(
+    directory: StateDir, container: Container, hooks: Hooks | None, warn: Callable[[str], None]
+) -> None:
+    """The hooks after the program was executed. When one fails the container is stopped and destroyed, and the error
+    raised. The caller holds the lock."""
+    if not hooks or not hooks.poststart:
+        return
+    from knarr.runtime.delete import destroy, kill_init
+    from knarr.runtime.hooks import run_hooks
 
-        state = state_document(container, RUNNING)
-        run_hooks_anyway("poststart", hooks.poststart, state, container.bundle, warn)
+    try:
+        run_hooks("poststart", hooks.poststart, state_document(container, RUNNING), container)
+    except KnarrError:
+        kill_init(container)
+        destroy(directory, container, hooks, warn)
+        raise

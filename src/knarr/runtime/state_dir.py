@@ -65,13 +65,10 @@ def check_id(container_id: str) -> str:
     """An id is one file name of letters, digits, `_+-.`. Raises `UsageError`."""
     if not container_id:
         raise UsageError("container id cannot be empty")
-    if (
-        container_id in (".", "..")
-        or len(container_id) > _LONGEST_ID
-        or not _ALLOWED.issuperset(container_id)
-    ):
+    if container_id[0] == "." or len(container_id) > _LONGEST_ID or not _ALLOWED.issuperset(container_id):
         raise UsageError(
-            f"invalid container id {container_id[:80]!r}: letters, digits and _ + - . are allowed"
+            f"invalid character in container ID {container_id[:80]!r}",
+            hint="letters, digits and _ + - . are allowed, and it does not begin with a full stop",
         )
     return container_id
 

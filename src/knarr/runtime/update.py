@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from knarr.errors import Conflict
+from knarr.errors import Conflict, HostError
 from knarr.host import native
 from knarr.plan.cgroup import resource_steps
 from knarr.runtime.status import STOPPED, status_of
@@ -11,17 +11,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from knarr.oci.spec import Resources
+    from knarr.oci.spec import IntelRdt, Resources
     from knarr.plan.facts import HostFacts
     from knarr.runtime.state_dir import StateDir
 
 
-def update(directory: StateDir, resources: Resources, facts: HostFacts, warn: Callable[[str], None]) -> None:
+def update(
+    directory: StateDir,
+    resources: Resources,
+    rdt: IntelRdt | None,
+    facts: HostFacts,
+    warn: Callable[[str], None],
+) -> None:
     """Apply limits. Raises `Conflict` for a container that has stopped, and what a step raises that fails."""
     container = directory.container()
     status = status_of(directory, container)
     if container is None or status == STOPPED:
         raise Conflict(f"cannot update container {directory.id!r}: it is {status}")
+    if rdt:
+        raise HostError("linux.intelRdt: this container has no group of resctrl")
     warnings: list[str] = []
     before, after = resource_steps(resources._replace(devices=()), container.place, facts, warnings)
     for text in warnings:

@@ -22,7 +22,10 @@ class Log:
             raise UsageError(
                 f"invalid argument {form!r} for --log-format: must be one of {', '.join(FORMATS)}"
             )
-        self._path = path.removeprefix("file:")
+        kind, colon, rest = path.partition(":")
+        if colon and kind != "file" and "/" not in kind:
+            raise UsageError(f"invalid argument {path!r} for --log: a path, or file:PATH")
+        self._path = rest if colon and kind == "file" else path
         self._json = form == "json"
         self._debug = debug
 

@@ -29,6 +29,8 @@ GLOBAL_OPTIONS = (
 )
 # What runc ends with: for `exec`, codes below are the process's own.
 _EXEC_FAILED = 255
+# In the words of crun, which engines look for.
+_ABILITIES = "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF +CRIU"
 _INTERRUPTED = 130
 
 
@@ -114,7 +116,7 @@ def _version() -> int:
     from knarr import __version__
     from knarr.oci.spec import OCI_VERSION
 
-    print(f"knarr-runtime version {__version__}\nspec: {OCI_VERSION}")
+    print(f"knarr-runtime version {__version__}\nspec: {OCI_VERSION}\n{_ABILITIES}")
     return 0
 
 

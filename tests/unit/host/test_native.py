@@ -63,7 +63,7 @@ def test_nothing_speaks_to_the_terminal() -> None:
     steps = [Step("chdir", ("/\x1b[2J\udcff",), "process.cwd")]
     message = native.failure(steps, b"fail 0 2 \x1b]0;x\x07").message
     assert message == (
-        "process.cwd: change to the working directory /\\x1b[2J\\udcff: \\x1b]0;x\\x07: no such file or directory"
+        "process.cwd: chdir to the working directory /\\x1b[2J\\udcff: \\x1b]0;x\\x07: no such file or directory"
     )
 
 

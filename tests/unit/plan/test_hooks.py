@@ -42,7 +42,7 @@ def test_the_two_kinds_of_the_container_stand_before_the_pivot_and_before_the_pr
         prestart=(Hook("/p"),), create_runtime=(Hook("/r"),), poststart=(Hook("/s"),), poststop=(Hook("/t"),),
     )  # fmt: skip
     found = steps(spec(hooks), fifo_fd=5, mounted_pauses=("createRuntime",))
-    before, after = state_parts(spec(), "c1", "/b", "creating")
+    before, after = state_parts(spec(), "c1", "/b", "created")
     assert [s for s in found if s.op == "hook"] == [
         Step(
             "hook", ("/host", "7", "/b", before, after, "1", "P=q", "host", "-x"), "hooks.createContainer[0]"
@@ -61,9 +61,9 @@ def test_the_two_kinds_of_the_container_stand_before_the_pivot_and_before_the_pr
 
 
 def test_a_state_is_json_around_a_pid() -> None:
-    before, after = state_parts(spec(), "c1", "/b", "creating")
+    before, after = state_parts(spec(), "c1", "/b", "created")
     assert json.loads(f"{before}42{after}") == {
-        "ociVersion": "1.3.0", "id": "c1", "status": "creating", "pid": 42, "bundle": "/b",
+        "ociVersion": "1.3.0", "id": "c1", "status": "created", "pid": 42, "bundle": "/b",
         "annotations": {"a{pid}": 'b"c'},
     }  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_an_agent_is_connected_to_from_the_host() -> None:
     assert ops.index("seccomp-listener") < ops.index("clone")
     assert found[ops.index("seccomp-listener")].args == ("/run/agent",)
     assert found[ops.index("seccomp")].args[2:] == process_state_parts(
-        spec(seccomp=NOTIFY), "c1", "/b", "creating"
+        spec(seccomp=NOTIFY), "c1", "/b", "created"
     )
     # In one that runs: before the container's files are entered.
     plan = exec_plan(

@@ -24,11 +24,11 @@ def _run(context: Context) -> int:
         return _at_terminal(context, bundle, request)
     if detached:
         created = create(request, bundle, context.facts, context.log.warn)
-        poststart(created.container, bundle.spec.hooks, context.log.warn)
+        poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
         return 0
     with Attended() as front:
         created = create(request, bundle, context.facts, context.log.warn)
-        poststart(created.container, bundle.spec.hooks, context.log.warn)
+        poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
         code = front.wait(created.container.pid)
     if not context.parsed.flag("keep"):
         destroy(created.directory, created.container, bundle.spec.hooks, context.log.warn)
@@ -40,7 +40,7 @@ def _at_terminal(context: Context, bundle: Bundle, request: CreateRequest) -> in
 
     relay = Relay()
     created = create(request._replace(console_fd=relay.console_fd), bundle, context.facts, context.log.warn)
-    poststart(created.container, bundle.spec.hooks, context.log.warn)
+    poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
     code = relay.attend(created.container.pid)
     if not context.parsed.flag("keep"):
         destroy(created.directory, created.container, bundle.spec.hooks, context.log.warn)

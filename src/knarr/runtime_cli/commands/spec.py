@@ -1,0 +1,41 @@
+"""knarr-runtime spec"""
+
+from __future__ import annotations
+
+import os
+
+from knarr.cli.options import Command, Option
+from knarr.cli.pretty import pretty
+from knarr.errors import Conflict
+from knarr.oci.document import encode
+from knarr.runtime.template import rootless, template
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from knarr.runtime_cli.context import Context
+
+
+def _spec(context: Context) -> int:
+    spec = template()
+    if context.parsed.flag("rootless"):
+        spec = rootless(spec, os.geteuid(), os.getegid())
+    path = os.path.join(context.parsed.text("bundle") or ".", "config.json")
+    try:
+        with open(path, "x") as file:
+            file.write(f"{pretty(encode(spec))}\n")
+    except FileExistsError:
+        raise Conflict(f"{path} already exists", hint="remove it, or go elsewhere with --bundle") from None
+    return 0
+
+
+COMMAND = Command(
+    "spec",
+    "Write a config.json to begin with.",
+    "spec [OPTIONS]",
+    _spec,
+    (
+        Option("bundle", "Where to (default: the working directory)", short="b", metavar="DIR"),
+        Option("rootless", "For a user who is not root", kind="flag"),
+    ),
+    maximum=0,
+)
