@@ -88,7 +88,7 @@ def test_an_agent_is_connected_to_from_the_host() -> None:
     assert ops.index("seccomp-listener") < ops.index("clone")
     assert found[ops.index("seccomp-listener")].args == ("/run/agent",)
     assert found[ops.index("seccomp")].args[2:] == process_state_parts(
-        spec(seccomp=NOTIFY), "c1", "/b", "created"
+        spec(seccomp=NOTIFY), "c1", "/b", "creating"
     )
     # In one that runs: before the container's files are entered.
     plan = exec_plan(
