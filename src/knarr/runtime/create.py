@@ -13,7 +13,7 @@ import os
 from knarr.errors import UsageError
 from knarr.host import clock, native
 from knarr.host.launch import launch
-from knarr.oci.spec import Hooks
+from knarr.oci.spec import Hooks, Process
 from knarr.plan.setup import Plan, Setting, container_plan
 from knarr.plan.step import to_wire
 from knarr.record import Record
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from knarr.plan.step import Step
     from knarr.runtime.bundle import Bundle
 
+_NOBODY = Process("/", args=("/",))  # what a container without a process would fail to execute
 _HOOKS, _DONE = "hooks", "created"
 
 
@@ -113,6 +114,8 @@ class _Making:
                 fifo = fds.give(opened[-1])
             console = fds.give(self.request.console_fd)
             plan = self._plan(fifo, console)
+            if self.bundle.spec.process is None:
+                plan = plan._replace(steps=tuple(s for s in plan.steps if s.op != "find-command"))
             for text in plan.warnings:
                 self.warn(text)
             wire = to_wire(plan.steps)
@@ -142,9 +145,13 @@ class _Making:
     def _plan(self, fifo: int, console: int) -> Plan:
         request = self.request
         spec = self.bundle.spec
-        if spec.process:
-            process = completed(spec.process, self.bundle.rootfs, request.listen_fds)
-            spec = spec._replace(process=process)
+        process = spec.process
+        if process is None:
+            if not request.waits:
+                raise UsageError("process: is required to start a container")
+            process = _NOBODY  # config.md, Process: only required at `start`, which refuses
+        process = completed(process, self.bundle.rootfs, request.listen_fds)
+        spec = spec._replace(process=process)
         where = Setting(
             cgroup=self.container.place,
             bundle=self.bundle.path,

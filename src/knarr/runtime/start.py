@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from knarr.errors import Conflict, KnarrError
+from knarr.errors import Conflict, KnarrError, UsageError
 from knarr.host import native
 from knarr.runtime.status import CREATED, PAUSED, RUNNING, state_document, status_of
 
@@ -28,6 +28,11 @@ def start(directory: StateDir, warn: Callable[[str], None]) -> None:
         status = status_of(directory, container)
         if container is None or status != CREATED:
             raise Conflict(_refusal(directory.id, status))
+        text = directory.config()
+        if b'"process"' not in text and directory.spec().process is None:
+            raise UsageError(
+                "process: is required to start a container", hint="delete it, and create it anew"
+            )
         report = _let_go(directory, container)
         directory.started()
         for line in report.split(b"\0"):
@@ -35,16 +40,10 @@ def start(directory: StateDir, warn: Callable[[str], None]) -> None:
                 warn(native.warning(native.from_wire(directory.plan()), line))
             elif line.startswith(b"fail "):
                 raise native.failure(native.from_wire(directory.plan()), line)
-        if _may_have_poststart(directory):
+        if b'"poststart"' in text:  # cheaper than decoding a specification that nearly never has any
             poststart(directory, container, directory.spec().hooks, warn)
     finally:
         os.close(lock)
-
-
-def _may_have_poststart(directory: StateDir) -> bool:
-    """Cheaper than decoding a specification whose hooks are nearly always none."""
-    with open(f"{directory.path}/config.json", "rb") as file:
-        return b'"poststart"' in file.read()
 
 
 def _refusal(container_id: str, status: str) -> str:

@@ -143,13 +143,17 @@ class StateDir:
                 hint=f"only `knarr-runtime delete --force {self.id}` is left",
             ) from e
 
-    def spec(self) -> Spec:
-        """The specification it was created from."""
+    def config(self) -> bytes:
+        """The configuration it was created from, as it was read."""
         try:
             with open(f"{self.path}/config.json", "rb") as file:
-                return decode(Spec, json.loads(file.read()))
+                return file.read()
         except FileNotFoundError:
             raise no_such(self.id) from None
+
+    def spec(self) -> Spec:
+        """The same as a record."""
+        return decode(Spec, json.loads(self.config()))
 
     def plan(self) -> bytes:
         """The steps it was created with, in wire form."""
