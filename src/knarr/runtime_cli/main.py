@@ -64,6 +64,9 @@ def main(argv: Sequence[str]) -> int:
         return _EXEC_FAILED if name == "exec" else 1
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open("/dev/null", os.O_WRONLY), 1)  # whoever reads has seen enough
+        return 1
     except OSError as e:
         where = f"{e.filename}: " if e.filename else ""
         log.error(f"{where}{(e.strerror or str(e)).lower()}")
