@@ -70,6 +70,46 @@ void op_write(int argc, char **argv)
 	close(fd);
 }
 
+static int try_write(const char *path, const char *data)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno;
+	size_t size = strlen(data);
+	ssize_t n = write(fd, data, size);
+	int error = n < 0 ? errno : (size_t)n == size ? 0 : EIO;
+	close(fd);
+	return error;
+}
+
+/* Kernels name the same thing differently: the first of these files that there is. */
+void op_write_first(int argc, char **argv)
+{
+	int error = EINVAL;
+	for (int i = 0; i + 1 < argc; i += 2) {
+		error = try_write(argv[i], argv[i + 1]);
+		if (error != ENOENT)
+			break;
+	}
+	if (error)
+		fail(error, "");
+}
+
+/* Two values of which the kernel refuses one that does not fit the other: which must change first depends on what is
+ * there now. */
+void op_write_both(int argc, char **argv)
+{
+	(void)argc;
+	int error = try_write(argv[0], argv[1]);
+	if (error && error != EINVAL)
+		fail(error, "%s", argv[0]);
+	bool again = error == EINVAL;
+	if ((error = try_write(argv[2], argv[3])))
+		fail(error, "%s", argv[2]);
+	if (again && (error = try_write(argv[0], argv[1])))
+		fail(error, "%s", argv[0]);
+}
+
 void op_write_file(int argc, char **argv)
 {
 	(void)argc;

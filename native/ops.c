@@ -79,8 +79,10 @@ static const struct op table[] = {
 	{ "wait-fifo", 1, 1, IN_C, op_wait_fifo },
 	{ "wait-spawned", 0, 0, IN_S | IN_S_LATE, op_wait_spawned },
 	{ "write", 2, 2, ANYWHERE, op_write },
+	{ "write-both", 4, 4, ANYWHERE, op_write_both },
 	{ "write-child", 2, 2, IN_S_LATE, op_write_child },
 	{ "write-file", 3, 3, ANYWHERE, op_write_file },
+	{ "write-first", 2, INT_MAX, ANYWHERE, op_write_first },
 };
 
 enum { COUNT = sizeof table / sizeof *table };

@@ -22,7 +22,8 @@ void ops_print(void);
 #define OP(name) void op_##name(int argc, char **argv)
 
 /* files.c */
-OP(mkdir); OP(rmdir); OP(rmtree); OP(unlink); OP(symlink); OP(rename); OP(write); OP(write_file); OP(umount);
+OP(mkdir); OP(rmdir); OP(rmtree); OP(unlink); OP(symlink); OP(rename); OP(write); OP(write_first); OP(write_both);
+OP(write_file); OP(umount);
 /* cgroup.c */
 OP(cgroup_kill); OP(cgroup_move); OP(cgroup_v2); OP(cgroup_devices);
 /* netlink.c */

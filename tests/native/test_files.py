@@ -256,3 +256,30 @@ def test_netlink_patches_the_process_in(native: Native) -> None:
     while name in {name for _, name in socket.if_nameindex()} and time.monotonic() < deadline:
         time.sleep(0.05)
     assert name not in {name for _, name in socket.if_nameindex()}
+
+
+def test_the_first_file_that_there_is(native: Native, tmp_path: Path) -> None:
+    for name in "bc":
+        (tmp_path / name).write_text("-")
+    pairs = [word for name, value in (("a", 1), ("b", 2), ("c", 3)) for word in (tmp_path / name, value)]
+    assert native.init([step("write-first", *pairs)]).words == []
+    assert [(tmp_path / name).read_text() for name in "bc"] == ["2", "-"]
+    assert native.init([step("write-first", *pairs[:2])]).words == ["fail 0 2 "]
+
+
+def test_two_values_in_the_order_that_is_taken(native: Native, tmp_path: Path) -> None:
+    """A new cgroup takes any order; what was set before may stand in the way of either."""
+    cgroup = Path("/sys/fs/cgroup/memory") / f"knarr-test-{os.getpid()}"
+    memory, swap = (cgroup / f"memory.{name}limit_in_bytes" for name in ("", "memsw."))
+    if not swap.parent.parent.joinpath(swap.name).exists():
+        pytest.skip("this machine lacks: swap accounting of cgroup v1")
+    cgroup.mkdir()
+    try:
+        for size in (1 << 24, 1 << 26, 1 << 23):
+            assert native.init([step("write-both", memory, size, swap, 2 * size)]).words == []
+            assert [int(memory.read_text()), int(swap.read_text())] == [size, 2 * size]
+        outcome = native.init([step("write-both", memory, "x", swap, 1 << 24)])
+        assert outcome.words[0].startswith("fail 0 22 ")
+        assert native.init([step("write-both", cgroup / "no", 1, swap, 1)]).words[0].startswith("fail 0 2 ")
+    finally:
+        cgroup.rmdir()

@@ -17,6 +17,8 @@ _PHRASES = {
     "symlink": "make link {1}",
     "rename": "rename {0} to {1}",
     "write": "write {1} to {0}",
+    "write-first": "write {1} to {0}",
+    "write-both": "write {1} to {0} and {3} to {2}",
     "write-file": "write {0}",
     "cgroup-kill": "kill the processes in cgroup {0}",
     "cgroup-move": "move the processes of cgroup {0} to {1}",

@@ -232,6 +232,8 @@ def controllers_needed(resources: Resources) -> frozenset[str]:
         needed.add("memory")
     if r.memory and (r.memory.swappiness is not None or r.memory.disable_oom_killer):
         needed.add("memory")
+    if r.memory and (r.memory.kernel or r.memory.kernel_tcp or r.memory.use_hierarchy is not None):
+        needed.add("memory")
     if r.cpu:
         if r.cpu.cpus or r.cpu.mems:
             needed.add("cpuset")
@@ -312,19 +314,24 @@ def teardown_steps(place: CgroupPlacement) -> Iterator[Step]:
 
 
 def resource_steps(
-    resources: Resources, place: CgroupPlacement, facts: HostFacts, warnings: list[str]
+    resources: Resources,
+    place: CgroupPlacement,
+    facts: HostFacts,
+    warnings: list[str],
+    *,
+    strict: bool = False,
 ) -> tuple[list[Step], list[Step]]:
     """(steps before the setter enters, steps once the container's process exists).
 
     The number of processes is limited last: the setter itself is one of them until then.
-    A limit that no controller can hold is a warning that names it and what would mend it.
+    A limit that no controller can hold is a warning that names it and what would mend it; `strict`: a `HostError`.
     """
     before: list[Step] = []
     if resources == NO_RESOURCES:
         return before, []
     from knarr.plan.cgroup_limits import limit_steps  # most containers have no limits
 
-    limits = limit_steps(resources, place, facts, warnings)
+    limits = limit_steps(resources, place, facts, warnings, strict=strict)
     after = [step for step in limits if step.args[0].endswith("/pids.max")]
     before = [step for step in limits if not step.args[0].endswith("/pids.max")]
     return before, after

@@ -27,7 +27,7 @@ def device_rule_steps(rules: Sequence[DeviceRule], place: CgroupPlacement) -> li
     for i, rule in enumerate(rules):
         check_rule(rule, f"{ORIGIN}[{i}]")
     given = set(rules)
-    numbered = [(rule, f"{ORIGIN}[{i}]") for i, rule in enumerate(rules)]
+    numbered = [(part, f"{ORIGIN}[{i}]") for i, rule in enumerate(rules) for part in _of_both_types(rule)]
     if not _allows_all(rules):
         numbered += [(rule, ORIGIN) for rule in ALWAYS if rule not in given]
     directory = place.v1_of("devices")
@@ -43,6 +43,13 @@ def device_rule_steps(rules: Sequence[DeviceRule], place: CgroupPlacement) -> li
 
         return [Step("cgroup-devices", (place.v2, assemble([rule for rule, _ in numbered]).hex()), ORIGIN)]
     return []
+
+
+def _of_both_types(rule: DeviceRule) -> tuple[DeviceRule, ...]:
+    """To a v1 list `a` means every access, whatever is said behind it."""
+    if rule.type != "a" or set(rule.access) == set("rwm"):
+        return (rule,)
+    return rule._replace(type="b"), rule._replace(type="c")
 
 
 def rule_text(rule: DeviceRule) -> str:
@@ -62,4 +69,4 @@ def check_rule(rule: DeviceRule, origin: str) -> None:
 
 
 def _allows_all(rules: Sequence[DeviceRule]) -> bool:
-    return bool(rules) and rules[-1].allow and rules[-1].type == "a"
+    return bool(rules) and rules[-1].allow and rules[-1].type == "a" and set(rules[-1].access) == set("rwm")

@@ -56,6 +56,7 @@ class Setting(Record):
     fifo_fd: int = -1
     preserve_fds: int = 0  # descriptors 3 … that the workload keeps
     no_pivot: bool = False
+    strict: bool = False  # a limit that cannot be applied is an error, as the specification has it
     seeds: tuple[Seed, ...] = ()  # volumes that may be empty
 
 
@@ -72,7 +73,7 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     check_possible(spec, process, ns)
     in_userns, warnings, steps = ns.own("user"), list[str](), list[Step]()
     place = where.cgroup or cg.CgroupPlacement()
-    limits, last_limits = cg.resource_steps(spec.linux.resources, place, facts, warnings)
+    limits, last_limits = cg.resource_steps(spec.linux.resources, place, facts, warnings, strict=where.strict)
     agent, agent_told = agent_state(spec, where.container_id, where.bundle)
     seccomp = spec.linux.seccomp and seccomp_step(spec.linux.seccomp, facts.arch, agent_told)
     groups_denied = "user" in ns.new and denies_setgroups(spec.linux, facts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from knarr.errors import UsageError
+from knarr.errors import HostError, UsageError
 from knarr.oci.document import decode, encode
 from knarr.oci.spec import (
     BlockIO,
@@ -18,6 +18,7 @@ from knarr.oci.spec import (
     Rdma,
     Resources,
     ThrottleDevice,
+    WeightDevice,
 )
 from knarr.plan import defaults
 from knarr.plan.cgroup import (
@@ -28,7 +29,8 @@ from knarr.plan.cgroup import (
     resource_steps,
     teardown_steps,
 )
-from knarr.plan.cgroup_limits import cpu_weight, io_weight
+from knarr.plan.cgroup_io import io_weight
+from knarr.plan.cgroup_limits import cpu_weight
 from knarr.plan.facts import CgroupV1, CgroupV2, HostFacts
 
 NAMES = (
@@ -59,13 +61,14 @@ def place(
 
 
 def writes(
-    facts: HostFacts, resources: Resources, *, foreground: bool = False
+    facts: HostFacts, resources: Resources, *, foreground: bool = False, strict: bool = False
 ) -> tuple[dict[str, str], list[str]]:
-    """File below the container's cgroup -> what is written, and the warnings."""
+    """File below the container's cgroup -> what is written, and the warnings. Of several files for one thing all."""
     warnings: list[str] = []
     at = place(facts, foreground=foreground, resources=resources)
-    first, last = resource_steps(resources, at, facts, warnings)
-    return {s.args[0].rpartition("/")[2]: s.args[1] for s in (*first, *last)}, warnings
+    first, last = resource_steps(resources, at, facts, warnings, strict=strict)
+    pairs = [pair for s in (*first, *last) for pair in zip(s.args[::2], s.args[1::2], strict=True)]
+    return {path.rpartition("/")[2]: value for path, value in pairs}, warnings
 
 
 # ---- places
@@ -190,7 +193,7 @@ def test_v1_files() -> None:
             "memory.soft_limit_in_bytes": "50", "memory.swappiness": "10",
             "cpu.shares": "1024", "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "50000", "cpu.cfs_burst_us": "10",
             "cpu.idle": "0", "cpuset.cpus": "0-1", "cpuset.mems": "0", "pids.max": "max",
-            "blkio.bfq.weight": "500", "blkio.throttle.read_bps_device": "8:0 1000",
+            "blkio.bfq.weight": "500", "blkio.weight": "500", "blkio.throttle.read_bps_device": "8:0 1000",
             "blkio.throttle.write_iops_device": "8:1 5",
             "hugetlb.2MB.limit_in_bytes": "4096", "hugetlb.2MB.rsvd.limit_in_bytes": "4096",
             "net_cls.classid": "7", "net_prio.ifpriomap": "eth0 3", "rdma.max": "mlx hca_handle=2 hca_object=3",
@@ -205,7 +208,7 @@ def test_v2_files() -> None:
         "memory.max": "100", "memory.swap.max": "200", "memory.low": "50",
         "cpu.weight": "100", "cpu.max": "50000 100000", "cpu.max.burst": "10", "cpu.idle": "0",
         "cpuset.cpus": "0-1", "cpuset.mems": "0", "pids.max": "max",
-        "io.weight": "4950", "io.max": "8:1 wiops=5", "hugetlb.2MB.max": "4096", "hugetlb.2MB.rsvd.max": "4096",
+        "io.bfq.weight": "500", "io.weight": "4950", "io.max": "8:1 wiops=5", "hugetlb.2MB.max": "4096", "hugetlb.2MB.rsvd.max": "4096",
         "rdma.max": "mlx hca_handle=2 hca_object=3",
     }  # fmt: skip
     assert warnings == ["linux.resources.memory.swappiness not applied: cgroup version 2 has no such setting"]
@@ -261,6 +264,18 @@ def test_limits_that_may_fail_are_optional_for_a_user() -> None:
         (Resources(block_io=BlockIO(5)), "blockIO.weight"),
         (Resources(hugepage_limits=(HugepageLimit("2M", 1),)), "hugepageLimits[0].pageSize"),
         (Resources(rdma={"m": Rdma()}), "rdma.m"),
+        (Resources(block_io=BlockIO(leaf_weight=9)), "blockIO.leafWeight"),
+        (Resources(block_io=BlockIO(weight_device=(WeightDevice(8, 0),))), "blockIO.weightDevice[0]"),
+        (
+            Resources(block_io=BlockIO(weight_device=(WeightDevice(8, 0, 5),))),
+            "blockIO.weightDevice[0].weight",
+        ),
+        (Resources(cpu=Cpu(quota=5000, burst=6000)), "cpu.burst"),
+        (Resources(cpu=Cpu(idle=2)), "cpu.idle"),
+        (Resources(cpu=Cpu(shares=-5)), "cpu.shares"),
+        (Resources(hugepage_limits=(HugepageLimit("2MB", -1),)), "hugepageLimits[0].limit"),
+        (Resources(network=NetworkClass(-1)), "network.classID"),
+        (Resources(rdma={"m": Rdma(-1)}), "rdma.m.hcaHandles"),
         (Resources(devices=(DeviceRule(True, type="x"),)), "devices[0].type"),
         (Resources(devices=(DeviceRule(True, access="q"),)), "devices[0].access"),
         (Resources(devices=(DeviceRule(True, major=1),)), "devices[0]"),
@@ -270,6 +285,98 @@ def test_faults_name_the_field(resources: Resources, field: str) -> None:
     with pytest.raises(UsageError) as caught:
         writes(ON_V1, resources)
     assert str(caught.value).startswith(f"linux.resources.{field}: ")
+
+
+# ---- as the specification has it: applied, or an error
+
+
+@pytest.mark.parametrize(
+    ("facts", "resources", "field"),
+    [
+        (ON_V2, Resources(memory=Memory(swappiness=10)), "memory.swappiness: "),
+        (ON_V2, Resources(memory=Memory(kernel=10)), "memory.kernel: "),
+        (ON_V2, Resources(memory=Memory(kernel_tcp=10)), "memory.kernelTCP: "),
+        (ON_V2, Resources(memory=Memory(disable_oom_killer=True)), "memory.disableOOMKiller: "),
+        (ON_V2, Resources(memory=Memory(use_hierarchy=False)), "memory.useHierarchy: "),
+        (ON_V2, Resources(cpu=Cpu(realtime_runtime=10)), "cpu.realtimeRuntime: "),
+        (ON_V2, Resources(cpu=Cpu(realtime_period=10)), "cpu.realtimePeriod: "),
+        (ON_V2, Resources(block_io=BlockIO(leaf_weight=10)), "blockIO.leafWeight: "),
+        (ON_V2, Resources(block_io=BlockIO(weight_device=(WeightDevice(8, 0, None, 10),))),
+         "blockIO.weightDevice[0].leafWeight: "),
+        (ON_V2, Resources(network=NetworkClass(1)), "network.classID: "),
+        (ON_V2, Resources(network=NetworkClass(None, (NetworkPriority("e", 1),))), "network.priorities[0]: "),
+        (ON_V2, Resources(unified={"misc.max": "1"}), "unified.misc.max: "),
+        (ON_V1, Resources(unified={"memory.high": "7"}), "unified.memory.high: "),
+        (ON_V1._replace(cgroups_v1=()), MEMORY, "memory.limit: "),
+        (ON_V1._replace(cgroups_v1=()), Resources(cpu=Cpu(5)), "cpu.shares: "),
+        (ON_V1._replace(cgroups_v1=()), Resources(cpu=Cpu(cpus="0")), "cpu.cpus: "),
+        (ON_V1._replace(cgroups_v1=()), Resources(pids=Pids(0)), "pids.limit: "),
+        (ON_V1._replace(cgroups_v1=()), Resources(block_io=BlockIO(10)), "blockIO: "),
+        (ON_V1._replace(cgroups_v1=()), Resources(hugepage_limits=(HugepageLimit("2MB", 1),)), "hugepageLimits[0]: "),
+        (ON_V1._replace(cgroups_v1=()), Resources(rdma={"m": Rdma(1)}), "rdma.m: "),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_applied_is_an_error_or_a_warning(
+    facts: HostFacts, resources: Resources, field: str
+) -> None:
+    with pytest.raises(HostError) as caught:
+        writes(facts, resources, strict=True)
+    assert str(caught.value).startswith(f"linux.resources.{field}cannot be applied: ")
+    assert writes(facts, resources)[1]
+
+
+def test_nothing_is_only_tried() -> None:
+    """But for what kernels dropped, and the reservations of huge pages, which the specification lets fall back."""
+    at = place(ON_V1, resources=EVERYTHING)
+    everything = EVERYTHING._replace(memory=Memory(100, 50, 300, 5, 6, 10, True, True))
+    first, last = resource_steps(everything, at, ON_V1, [], strict=True)
+    tried = [s.args[0].rpartition("/")[2] for s in (*first, *last) if s.optional]
+    assert tried == [
+        "memory.kmem.limit_in_bytes", "memory.kmem.tcp.limit_in_bytes", "hugetlb.2MB.rsvd.limit_in_bytes",
+    ]  # fmt: skip
+
+
+def test_values_that_depend_on_one_another_go_in_the_order_that_the_kernel_takes() -> None:
+    first, _ = resource_steps(EVERYTHING, place(ON_V1, resources=EVERYTHING), ON_V1, [], strict=True)
+    pairs = [tuple(path.rpartition("/")[2] for path in s.args[::2]) for s in first if s.op == "write-both"]
+    assert pairs == [
+        ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+        ("cpu.cfs_period_us", "cpu.cfs_quota_us"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("memory", "files"),
+    [
+        (Memory(100, None, 300), {"memory.max": "100", "memory.swap.max": "200"}),
+        (Memory(100, None, 100), {"memory.max": "100", "memory.swap.max": "0"}),
+        (Memory(100, None, -1), {"memory.max": "100", "memory.swap.max": "max"}),
+        (Memory(100, None, 0), {"memory.max": "100"}),
+        (Memory(-1), {"memory.max": "max", "memory.swap.max": "max"}),
+        (Memory(-1, None, 50), {"memory.max": "max", "memory.swap.max": "50"}),
+        (Memory(100, use_hierarchy=True, kernel=-1, kernel_tcp=-1), {"memory.max": "100"}),
+    ],
+)
+def test_swap_alone(memory: Memory, files: dict[str, str]) -> None:
+    assert writes(ON_V2, Resources(memory=memory), strict=True) == (files, [])
+
+
+def test_no_processes_at_all_is_a_limit() -> None:
+    for facts in (ON_V1, ON_V2):
+        assert writes(facts, Resources(pids=Pids(0)))[0] == {"pids.max": "0"}
+
+
+def test_an_idle_cgroup_has_no_weight() -> None:
+    assert writes(ON_V2, Resources(cpu=Cpu(512, idle=1)))[0] == {"cpu.idle": "1"}
+    assert writes(ON_V1, Resources(cpu=Cpu(512, idle=1)))[0] == {"cpu.idle": "1"}
+
+
+def test_weights_of_devices() -> None:
+    resources = Resources(block_io=BlockIO(weight_device=(WeightDevice(8, 0, 500),)))
+    assert writes(ON_V1, resources)[0] == {
+        "blkio.bfq.weight_device": "8:0 500", "blkio.weight_device": "8:0 500",
+    }  # fmt: skip
+    assert writes(ON_V2, resources)[0] == {"io.bfq.weight": "8:0 500", "io.weight": "8:0 4950"}
 
 
 def test_conversions() -> None:
@@ -288,6 +395,14 @@ def test_v1_device_lists() -> None:
     assert first[0].args == ("/cg/devices/knarr/c1/devices.deny", "a")
     assert ("/cg/devices/knarr/c1/devices.allow", "c 1:3 rwm") in [s.args for s in first]
     assert len(first) == len(defaults.DEVICE_RULES)  # nothing is said twice
+
+
+def test_some_access_to_all_devices_is_not_all_access() -> None:
+    """v1 takes a line that begins with `a` as all of it."""
+    rules = Resources((DeviceRule(False), DeviceRule(True, access="r")))
+    first, _ = resource_steps(rules, place(ON_V1, resources=rules), ON_V1, [])
+    assert [s.args[1] for s in first][:3] == ["a", "b *:* r", "c *:* r"]
+    assert "c 136:* rwm" in [s.args[1] for s in first]
 
 
 def test_default_devices_work_whatever_the_rules_say() -> None:
