@@ -1,7 +1,7 @@
 """Limits of block I/O as writes to cgroup files (config-linux.md, Block IO).
 
-Which files there are for a weight depends on the I/O scheduler: bfq's own, or those of cfq (gone since Linux 5.0) and of
-version 2's cost model, whose scale is another.
+Which files there are for a weight depends on the I/O scheduler: bfq's own, or those of cfq (gone since Linux 5.0) and
+of version 2's cost model, whose scale is another.
 """
 
 from __future__ import annotations

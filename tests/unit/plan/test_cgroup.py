@@ -208,7 +208,8 @@ def test_v2_files() -> None:
         "memory.max": "100", "memory.swap.max": "200", "memory.low": "50",
         "cpu.weight": "100", "cpu.max": "50000 100000", "cpu.max.burst": "10", "cpu.idle": "0",
         "cpuset.cpus": "0-1", "cpuset.mems": "0", "pids.max": "max",
-        "io.bfq.weight": "500", "io.weight": "4950", "io.max": "8:1 wiops=5", "hugetlb.2MB.max": "4096", "hugetlb.2MB.rsvd.max": "4096",
+        "io.bfq.weight": "500", "io.weight": "4950", "io.max": "8:1 wiops=5",
+        "hugetlb.2MB.max": "4096", "hugetlb.2MB.rsvd.max": "4096",
         "rdma.max": "mlx hca_handle=2 hca_object=3",
     }  # fmt: skip
     assert warnings == ["linux.resources.memory.swappiness not applied: cgroup version 2 has no such setting"]
