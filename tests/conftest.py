@@ -7,6 +7,7 @@ The parts are in `tests/harness`, one subject each:
     clean          after an end-to-end test nothing may be left; leftovers of aborted runs are swept
     command        `knarr`: the real command line with its own state; `user`: the same without privilege
     images         a busybox root filesystem and archives of it
+    runtime        `runtime`: the real knarr-runtime, and bundles for it
     registry       Debian's docker-registry on a free loopback port
     peers          podman, buildah, skopeo, umoci, docker, each with its own storage
     schemas        the OCI specifications' JSON schemas
@@ -21,6 +22,7 @@ pytest_plugins = [
     "harness.images",
     "harness.registry",
     "harness.command",
+    "harness.runtime",
     "harness.peers",
     "harness.schemas",
 ]

@@ -39,6 +39,8 @@ class Result(NamedTuple):
 class Knarr:
     """One user's knarr with its own state. Calling it runs a command to its end."""
 
+    program = "knarr"
+
     def __init__(self, home: Path, *, uid: int | None = None) -> None:
         self.home = home
         self.uid = uid
@@ -66,8 +68,9 @@ class Knarr:
     @property
     def argv(self) -> tuple[str, ...]:
         """The installed command of this environment, or the tree's when it is not installed."""
-        script = Path(sys.prefix, "bin/knarr")
-        return (str(script),) if script.exists() else (sys.executable, str(REPOSITORY / "bin/knarr"))
+        script = Path(sys.prefix, "bin", self.program)
+        own = REPOSITORY / "bin" / self.program
+        return (str(script),) if script.exists() else (sys.executable, str(own))
 
     def __call__(
         self,
@@ -93,7 +96,7 @@ class Knarr:
                 process.kill()
                 raise
         return Result(
-            ("knarr", *args),
+            (self.program, *args),
             process.returncode,
             out.decode("utf-8", "surrogateescape"),
             err.decode("utf-8", "surrogateescape"),
