@@ -9,7 +9,7 @@
 static const struct op table[] = {
 	{ "affinity", 1, 1, ANYWHERE, op_affinity },
 	{ "attach-propagation", 2, 2, IN_C, op_attach_propagation },
-	{ "become-root", 0, 0, IN_C, op_become_root },
+	{ "become-root", 0, 1, IN_C, op_become_root },
 	{ "bind", 9, 9, IN_C, op_bind },
 	{ "bounding", 1, 1, IN_C, op_bounding },
 	{ "caps", 4, 4, IN_C, op_caps },

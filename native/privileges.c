@@ -33,12 +33,16 @@ struct sets {
 	struct __user_cap_data_struct data[2];
 };
 
+static bool keeps_groups(int count, char **words)
+{
+	return count == 1 && strcmp(words[0], "keep") == 0;
+}
+
 void op_become_root(int argc, char **argv)
 {
-	(void)argc, (void)argv;
 	SYS(setresgid(0, 0, 0), "setresgid");
 	/* Denied where a user may not set groups (a map without newgidmap): the groups stay, unmapped. */
-	if (setgroups(0, NULL) < 0 && errno != EPERM)
+	if (!keeps_groups(argc, argv) && setgroups(0, NULL) < 0 && errno != EPERM)
 		fail(errno, "setgroups");
 	SYS(setresuid(0, 0, 0), "setresuid");
 	workload_arm_parent_signal(); /* a change of identity disarms it */
@@ -86,7 +90,8 @@ void op_user(int argc, char **argv)
 	enum { MOST_GROUPS = 65536 };
 	uid_t uid = (uid_t)decimal(argv[0]);
 	gid_t gid = (gid_t)decimal(argv[1]);
-	size_t count = (size_t)argc - 3;
+	bool keep = keeps_groups(argc - 3, argv + 3);
+	size_t count = keep ? 0 : (size_t)argc - 3;
 	gid_t *groups = NULL;
 	hide_from_others();
 	if (count > MOST_GROUPS)
@@ -100,7 +105,7 @@ void op_user(int argc, char **argv)
 	}
 	give_standard_pipes(uid, gid);
 	SYS(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "keepcaps");
-	if (setgroups(count, groups) < 0 && (count || errno != EPERM))
+	if (!keep && setgroups(count, groups) < 0 && (count || errno != EPERM))
 		fail(errno, "setgroups");
 	SYS(setresgid(gid, gid, gid), "setresgid");
 	SYS(setresuid(uid, uid, uid), "setresuid");

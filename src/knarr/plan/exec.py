@@ -6,6 +6,7 @@ from knarr.errors import UsageError
 from knarr.plan import cgroup as cg
 from knarr.plan.process import (
     available_caps,
+    groups_policy,
     identity_steps,
     oom_step,
     program_steps,
@@ -57,6 +58,7 @@ class ExecSetting(Record):
     )
     preserve_fds: int = 0
     groups_denied: bool = False  # the container's user namespace has a single id
+    keep_groups: bool = False
 
 
 def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts, where: ExecSetting) -> Plan:
@@ -84,7 +86,7 @@ def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts
     steps.append(Step("enter", (), "exec"))
     # C, inside.
     if in_userns:
-        steps.append(Step("become-root", (), "exec"))
+        steps.append(Step("become-root", ("keep",) if where.keep_groups else (), "exec"))
     steps.append(Step("new-session", (), "process"))
     add(_console_steps(process, where))
     if where.stdio:
@@ -93,7 +95,8 @@ def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts
     add(scheduling_steps(process))
     steps.append(Step("chdir", (process.cwd,), "process.cwd"))
     add(rlimit_steps(process, facts, in_userns, warnings))
-    add(identity_steps(process, seccomp, available_caps(facts, in_userns), where.groups_denied, warnings))
+    groups = groups_policy(denied=where.groups_denied, kept=where.keep_groups)
+    add(identity_steps(process, seccomp, available_caps(facts, in_userns), groups, warnings))
     if where.pdeathsig:
         steps.append(Step("pdeathsig", ("9",), "setting.pdeathsig"))
     steps.append(Step("close-fds", (str(3 + where.preserve_fds),), "process"))

@@ -28,6 +28,8 @@ POLICY_FLAGS = {
     "SCHED_FLAG_KEEP_POLICY": 0x08, "SCHED_FLAG_KEEP_PARAMS": 0x10, "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
     "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
 }  # fmt: skip
+# What becomes of supplementary groups.
+GROUPS_SET, GROUPS_DENIED, GROUPS_KEPT = "set", "denied", "kept"
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 
 
@@ -101,7 +103,7 @@ def identity_steps(
     process: Process,
     filter_step: Step | None,
     available: int,
-    groups_denied: bool,
+    groups: str,
     warnings: list[str],
 ) -> Iterator[Step]:
     """From root of the container to the process asked for; each step takes away a right the one before needed."""
@@ -113,7 +115,7 @@ def identity_steps(
     # Needs CAP_SETPCAP.
     yield Step("bounding", (f"{bounding:#x}",), "process.capabilities.bounding")
     # Needs CAP_SETUID and CAP_SETGID; the executor keeps the permitted set across it.
-    yield _user_step(process, groups_denied, warnings)
+    yield _user_step(process, groups, warnings)
     masks = tuple(f"{mask:#x}" for mask in (effective, permitted, inheritable, ambient))
     yield Step("caps", masks, "process.capabilities")
     if process.no_new_privileges:
@@ -123,7 +125,12 @@ def identity_steps(
             yield filter_step
 
 
-def _user_step(process: Process, groups_denied: bool, warnings: list[str]) -> Step:
+def groups_policy(*, denied: bool, kept: bool) -> str:
+    """`denied`: the user namespace has a single id. `kept`: the caller's go with the process, mapped or not."""
+    return GROUPS_KEPT if kept else GROUPS_DENIED if denied else GROUPS_SET
+
+
+def _user_step(process: Process, policy: str, warnings: list[str]) -> Step:
     user = process.user
     for name, number in (
         ("uid", user.uid),
@@ -136,7 +143,9 @@ def _user_step(process: Process, groups_denied: bool, warnings: list[str]) -> St
     if not 0 <= umask <= 0o777:
         raise UsageError(f"process.user.umask: {umask:o} is not a file mode mask")
     groups: tuple[str, ...] = tuple(map(str, user.additional_gids))
-    if groups_denied:
+    if policy == GROUPS_KEPT:
+        groups = ("keep",)
+    elif policy == GROUPS_DENIED:
         if any(g != user.gid for g in user.additional_gids):
             warnings.append(
                 "process.user.additionalGids: left out: with a single mapped id groups cannot be set"

@@ -13,6 +13,7 @@ from knarr.plan.mounts import early_steps, host_path, in_root, mount_steps
 from knarr.plan.namespaces import clone_kinds, join_steps, read_namespaces, time_steps
 from knarr.plan.process import (
     available_caps,
+    groups_policy,
     identity_steps,
     oom_step,
     rlimit_steps,
@@ -56,6 +57,7 @@ class Setting(Record):
     fifo_fd: int = -1
     preserve_fds: int = 0  # descriptors 3 … that the workload keeps
     no_pivot: bool = False
+    keep_groups: bool = False  # the caller's supplementary groups go with the process
     strict: bool = False  # a limit that cannot be applied is an error, as the specification has it
     seeds: tuple[Seed, ...] = ()  # volumes that may be empty
 
@@ -76,7 +78,9 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     limits, last_limits = cg.resource_steps(spec.linux.resources, place, facts, warnings, strict=where.strict)
     agent, agent_told = agent_state(spec, where.container_id, where.bundle)
     seccomp = spec.linux.seccomp and seccomp_step(spec.linux.seccomp, facts.arch, agent_told)
-    groups_denied = "user" in ns.new and denies_setgroups(spec.linux, facts)
+    groups = groups_policy(
+        denied="user" in ns.new and denies_setgroups(spec.linux, facts), kept=where.keep_groups
+    )
     warnings += _unlabelled(spec, facts)
     add = steps.extend
 
@@ -131,7 +135,7 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
         (Step("chdir", (process.cwd,), "process.cwd"),)
     )  # with root's rights: the user may not pass its parents
     add(rlimit_steps(process, facts, in_userns, warnings))  # late: they would limit the set-up too
-    add(identity_steps(process, seccomp, available_caps(facts, in_userns), groups_denied, warnings))
+    add(identity_steps(process, seccomp, available_caps(facts, in_userns), groups, warnings))
     add(_last_steps(process, where))  # with no more rights than the workload
     add(_hook_steps(spec, where, started=True))  # somebody has asked for the start
     add((Step("exec", process.args, "process.args"),))
@@ -180,7 +184,7 @@ def check_possible(spec: Spec, process: Process, ns: Namespaces) -> None:
 
 def _become_steps(where: Setting, in_userns: bool) -> Iterator[Step]:
     if in_userns:
-        yield Step("become-root", (), "linux.namespaces")
+        yield Step("become-root", ("keep",) if where.keep_groups else (), "linux.namespaces")
     if where.pdeathsig:
         yield Step(
             "pdeathsig", (str(SIGKILL),), "setting.pdeathsig"

@@ -20,7 +20,7 @@ from knarr.record import Record
 from knarr.runtime import placing
 from knarr.runtime.delete import destroy
 from knarr.runtime.descriptors import Handed
-from knarr.runtime.process import completed
+from knarr.runtime.process import completed, keeps_groups
 from knarr.runtime.state_dir import Container, StateDir
 from knarr.runtime.status import CREATED, state_document
 
@@ -163,6 +163,7 @@ class _Making:
             fifo_fd=fifo,
             preserve_fds=request.preserve_fds,
             no_pivot=request.no_pivot,
+            keep_groups=keeps_groups(spec.annotations),
             pdeathsig=request.pdeathsig,
         )
         return container_plan(spec, self.facts, where)

@@ -12,7 +12,7 @@ from knarr.plan.idmap import denies_setgroups
 from knarr.record import Record
 from knarr.runtime.create import write_pid_file
 from knarr.runtime.descriptors import Handed
-from knarr.runtime.process import completed
+from knarr.runtime.process import completed, keeps_groups
 from knarr.runtime.status import CREATED, PAUSED, RUNNING, status_of
 
 TYPE_CHECKING = False
@@ -66,6 +66,7 @@ def execute(
         console_fd=fds.give(request.console_fd),
         groups_denied=bool(spec.linux.gid_mappings) and denies_setgroups(spec.linux, facts),
         preserve_fds=request.preserve_fds,
+        keep_groups=keeps_groups(spec.annotations),
     )
     target = ExecTarget(
         container.pid, container.pid_start, _entered(container), entrance(container, request.cgroup)

@@ -7,7 +7,7 @@ from knarr.oci.spec import Capabilities, Process, User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def completed(process: Process, root: str, listen_fds: int = 0) -> Process:
@@ -18,6 +18,11 @@ def completed(process: Process, root: str, listen_fds: int = 0) -> Process:
     if listen_fds:
         extra += [f"LISTEN_FDS={listen_fds}", "LISTEN_PID=1"]
     return process._replace(env=(*process.env, *extra)) if extra else process
+
+
+def keeps_groups(annotations: Mapping[str, str]) -> bool:
+    """As crun has it, for podman's `--group-add keep-groups`: files that only a group of the caller's may read."""
+    return annotations.get("run.oci.keep_original_groups") == "1"
 
 
 def _home(process: Process, root: str) -> str:
