@@ -35,6 +35,7 @@ check: packages-test $(READY)
 	@$(PY) native/build.py --strict build/knarr-native
 	@$(PY) native/build.py --strict --compiler cc build/knarr-native-cc
 	@$(PY) native/build.py --strict --sanitize build/knarr-native-sanitized
+	@$(PY) native/build.py --strict --launcher build/knarr-launcher
 
 conformance: packages-test $(READY)
 	@tools/prepare packages $(JUDGES) $(if $(shell command -v go),,golang-go)
@@ -58,7 +59,7 @@ packages-test:
 
 # The build hook compiles native/ into src/knarr/_native. The first command writes knarr's own bytecode, which
 # PYTHONDONTWRITEBYTECODE would forbid: every start would then compile all modules.
-$(READY): pyproject.toml hatch_build.py $(wildcard bin/*) $(wildcard native/*) | packages-build
+$(READY): pyproject.toml hatch_build.py $(wildcard bin/*) $(wildcard native/*.* native/launcher/*) | packages-build
 	@tools/prepare venv $(VENV) '[dev]'
 	@$(PY) -m compileall -q src
 	@env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/knarr --version >/dev/null

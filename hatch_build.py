@@ -1,7 +1,9 @@
-"""The build hook: compiles `native/` into the package and says which machine the wheel is for.
+"""The build hook: compiles `native/` into the package and the launcher into the wheel's scripts, and says which machine
+the wheel is for.
 
-The program is static, so one wheel serves every Linux of its architecture, glibc or musl.
-`KNARR_NATIVE_PREBUILT=PATH` takes a program that was compiled elsewhere (a packager's cross build).
+The programs are static, so one wheel serves every Linux of its architecture, glibc or musl.
+`KNARR_NATIVE_PREBUILT=PATH` takes a program that was compiled elsewhere (a packager's cross build), and the launcher
+`knarr-launcher` beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PROGRAM = Path("src/knarr/_native/knarr-native")
+SCRIPTS = Path("build/scripts")
+LAUNCHED = ("knarr", "knarr-runtime")
 
 
 class NativeProgram(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's generic has no public parameter
@@ -25,25 +29,35 @@ class NativeProgram(BuildHookInterface):  # type: ignore[type-arg]  # hatchling'
         """`version` is `standard` or `editable`; both get the program, in the tree itself."""
         root = Path(self.root)
         program = root / PROGRAM
-        program.parent.mkdir(parents=True, exist_ok=True)
+        scripts = root / SCRIPTS
+        for directory in (program.parent, scripts):
+            directory.mkdir(parents=True, exist_ok=True)
+        first, *others = (scripts / name for name in LAUNCHED)
         prebuilt = os.environ.get("KNARR_NATIVE_PREBUILT")
         if prebuilt:
             shutil.copy(prebuilt, program)
+            shutil.copy(Path(prebuilt).with_name("knarr-launcher"), first)
         else:
-            compile_native(root / "native" / "build.py", program)
-        program.chmod(0o755)
+            build = load(root / "native" / "build.py")
+            build.build(program)
+            build.build(first, sources=build.LAUNCHER)
+        for other in others:
+            shutil.copy(first, other)
+        for file in (program, first, *others):
+            file.chmod(0o755)
+        build_data["shared_scripts"] = {str(SCRIPTS): "/"}
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform_tag()}"
 
 
-def compile_native(script: Path, output: Path) -> None:
-    """Runs `build(output)` of native/build.py, which is also what `make native` runs."""
+def load(script: Path) -> Any:
+    """native/build.py, which is also what `make native` runs."""
     spec = importlib.util.spec_from_file_location("knarr_native_build", script)
     if spec is None or spec.loader is None:
         raise RuntimeError(f"{script}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.build(output)
+    return module
 
 
 def platform_tag() -> str:

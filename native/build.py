@@ -1,6 +1,8 @@
-"""Builds knarr-native, the one static program of knarr. No dependencies: the packaging hook and the Makefile call this.
+"""Builds knarr-native, the static program of knarr, and the launcher. No dependencies: the packaging hook and the
+Makefile call this.
 
 python3 native/build.py                    src/knarr/_native/knarr-native, for this machine
+python3 native/build.py --launcher PATH    what is installed as `knarr` and `knarr-runtime` (native/launcher)
 python3 native/build.py --sanitize PATH    for tests: address and undefined-behaviour sanitizers, not static
 python3 native/build.py --compiler cc PATH with a compiler of your choice
 python3 native/build.py --strict …         warnings are errors: for who changes it; another's compiler may have new ones
@@ -15,6 +17,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+LAUNCHER = HERE / "launcher"
 PACKAGED = HERE.parent / "src" / "knarr" / "_native" / "knarr-native"
 
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-format-zero-length"]
@@ -38,16 +41,21 @@ class BuildError(Exception):
 
 
 def build(
-    output: Path = PACKAGED, *, sanitize: bool = False, compiler: str | None = None, strict: bool = False
+    output: Path = PACKAGED,
+    *,
+    sources: Path = HERE,
+    sanitize: bool = False,
+    compiler: str | None = None,
+    strict: bool = False,
 ) -> None:
-    """Compile all of native/ into `output`: by musl-gcc where it is, else by cc. Raises `BuildError`."""
+    """Compile all of `sources` into `output`: by musl-gcc where it is, else by cc. Raises `BuildError`."""
     compiler = compiler or ("cc" if sanitize else None) or shutil.which("musl-gcc") or "cc"
     flags = [*COMMON, *(SANITIZED if sanitize else STATIC), *(["-Werror"] if strict else [])]
     if "musl" in os.path.basename(compiler):
         flags += _kernel_headers()
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f".{output.name}.{os.getpid()}")
-    command = [compiler, *flags, "-o", str(beside), *(str(path) for path in sorted(HERE.glob("*.c")))]
+    command = [compiler, *flags, "-o", str(beside), *(str(path) for path in sorted(sources.glob("*.c")))]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
@@ -70,8 +78,9 @@ def main(words: list[str]) -> int:
     compiler = words[words.index("--compiler") + 1] if "--compiler" in words[:-1] else None
     paths = [word for word in words if not word.startswith("--") and word != compiler]
     output = Path(paths[0]) if paths else PACKAGED
+    sources = LAUNCHER if "--launcher" in words else HERE
     try:
-        build(output, sanitize=sanitize, compiler=compiler, strict="--strict" in words)
+        build(output, sources=sources, sanitize=sanitize, compiler=compiler, strict="--strict" in words)
     except BuildError as e:
         print(e, file=sys.stderr)
         return 1

@@ -19,28 +19,36 @@ if TYPE_CHECKING:
 else:
     from _collections import _tuplegetter
 
+    # A getter knows its position only: all records share them.
+    _getters = [_tuplegetter(index, None) for index in range(20)]
+
     class _RecordType(type):
         def __new__(mcls, name, bases, namespace):
             if not bases:
-                return super().__new__(mcls, name, (tuple,), namespace)
+                return type.__new__(mcls, name, (tuple,), namespace)
             fields = tuple(namespace.get("__annotations__", ()))
-            defaults = {field: namespace.pop(field) for field in fields if field in namespace}
-            for index, field in enumerate(fields):
-                namespace[field] = _tuplegetter(index, None)
-            namespace.update(_fields=fields, _field_defaults=defaults, __match_args__=fields, __slots__=())
-            namespace.setdefault("__new__", _constructor(name, fields, defaults))
-            return super().__new__(mcls, name, bases, namespace)
+            while len(_getters) < len(fields):
+                _getters.append(_tuplegetter(len(_getters), None))
+            namespace["_field_defaults"] = {field: namespace[field] for field in fields if field in namespace}
+            namespace["_fields"] = namespace["__match_args__"] = fields
+            namespace["__slots__"] = ()
+            namespace.update(zip(fields, _getters))
+            return type.__new__(mcls, name, bases, namespace)
 
-    def _constructor(name, fields, defaults):
-        size = len(fields)
-        make = tuple.__new__
+    _make = tuple.__new__
 
+    class Record(metaclass=_RecordType):
+        __slots__ = ()
+
+        # One for all: a function of its own for each class is a quarter of what a class costs.
         def __new__(cls, *args, **kwargs):
+            fields = cls._fields
             given = len(args)
-            if given == size and not kwargs:
-                return make(cls, args)
-            if given > size:
-                raise TypeError(f"{name} takes {size} fields, {given} were given")
+            if given == len(fields) and not kwargs:
+                return _make(cls, args)
+            if given > len(fields):
+                raise TypeError(f"{cls.__name__} takes {len(fields)} fields, {given} were given")
+            defaults = cls._field_defaults
             values = list(args)
             for field in fields[given:]:
                 if field in kwargs:
@@ -48,21 +56,16 @@ else:
                 elif field in defaults:
                     values.append(defaults[field])
                 else:
-                    raise TypeError(f"{name} misses its field {field!r}")
+                    raise TypeError(f"{cls.__name__} misses its field {field!r}")
             if kwargs:
-                raise TypeError(f"{name} has no field {next(iter(kwargs))!r}")
-            return make(cls, values)
-
-        return __new__
-
-    class Record(metaclass=_RecordType):
-        __slots__ = ()
+                raise TypeError(f"{cls.__name__} has no field {next(iter(kwargs))!r}")
+            return _make(cls, values)
 
         def _replace(self, **changes):
             values = [changes.pop(f, v) for f, v in zip(self._fields, self)]
             if changes:
                 raise TypeError(f"{type(self).__name__} has no field {next(iter(changes))!r}")
-            return tuple.__new__(type(self), values)
+            return _make(type(self), values)
 
         def _asdict(self):
             return dict(zip(self._fields, self))

@@ -1,13 +1,18 @@
 """The command's own imports from one file: knarr's modules, compiled, in `__pycache__/knarr.TAG.bundle`.
 
 A command imports some ninety small modules. Finding, opening and checking ninety `.pyc` files is the largest part of
-what knarr itself adds to the interpreter's start; from here it is one `pread` and one `stat` each. What a module
-imports at its top is loaded before it, without asking the import system module by module, which costs as much again.
+what knarr itself adds to the interpreter's start; from here it is one `stat` each, and one `pread` each or one for all
+that a command needs. What a module imports at its top is loaded before it, without asking the import system module by
+module, which costs as much again.
 
-    8 bytes     length of the index, little-endian
-    index       marshal: (key, bytes of code, {module: entry})
-                entry: source, is package, mtime ns, size, offset, length, modules it imports first
-    code        marshal of each module's code, without docstrings, at its offset
+    8 bytes     length of the head, little-endian
+    head        marshal: (key, bytes that follow, where the index is, {module: where its group is})
+                where: offset from behind the head, length
+    code        marshal of each module's code, without docstrings
+    groups      marshal of ((module, entry, code), …): what is wanted once that module is imported, read in one piece,
+                in which names and constants stand once
+    index       marshal of {module: entry}, read when a module is wanted that was in no group
+                entry: source, is package, mtime ns, size, offset and length of the code, modules it imports first
 
 It can never be wrong in a way that a `.pyc` cannot: a module is taken from here only if its source has the time and
 size it was compiled from; else the bundle is deleted, Python's own importer does the work, and the next command makes
@@ -16,7 +21,9 @@ a new one. Where the directory cannot be written, or bytecode is not wanted, the
 
 from __future__ import annotations
 
+import _signal
 import _thread
+import gc
 import marshal
 import os
 import sys
@@ -25,32 +32,53 @@ from _frozen_importlib import ModuleSpec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
+    from types import CodeType, ModuleType
+    from typing import Any
 
-    Index = dict[str, tuple[str, bool, int, int, int, int, tuple[str, ...]]]
+    Entry = tuple[str, bool, int, int, int, int, tuple[str, ...]]
+    Index = dict[str, Entry]
+    Where = tuple[int, int]
 
 # Of the layout below and of what is Python's: another knarr or another Python finds a bundle that is not its own.
-_KEY = f"knarr bundle 2, {sys.version}"
+_KEY = f"knarr bundle 4, {sys.version}"
 _INDEX_MAX = 1 << 20
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
+# The groups: what a command imports at its top, and what it nearly always imports on its way. A name too many costs its
+# share of one read, one too few a read of its own; what is a door's own already is not in its commands' groups.
+_STARTS = (
+    "knarr.engine.create knarr.engine.start knarr.engine.images knarr.store.store knarr.host.facts "
+    "knarr.plan.seccomp_default knarr.plan.seccomp_usual.x86_64 knarr.plan.cgroup_limits knarr.plan.cgroup_devices "
+    "knarr.plan.cgroup_mounts knarr.plan.sysctl knarr.cli.cidfile knarr.cli.warnings"
+)
+_DOORS = ("knarr.cli.main", "knarr.runtime_cli.main")
+_GROUPS = {
+    "knarr.cli.commands.run": _STARTS,
+}
 
 
 class Bundle:
     """A finder and loader of the import system (importlib.abc) for the modules in an open bundle."""
 
-    __slots__ = ("_base", "_fd", "_index", "_path", "_under_way")
+    __slots__ = ("_base", "_codes", "_fd", "_groups", "_index", "_path", "_under_way", "_unread")
 
-    def __init__(self, path: str, fd: int, index: Index, base: int) -> None:
+    def __init__(self, path: str, fd: int, base: int, index: Where, groups: dict[str, Where]) -> None:
         self._path = path
         self._fd = fd
-        self._index = index
+        self._groups = groups
         self._base = base
+        self._unread: Where | None = index
+        self._index: Index = {}
+        self._codes: dict[str, CodeType] = {}
         self._under_way: set[str] = set()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        entry = self._index.get(name)
+        if not name.startswith("knarr"):
+            return None
+        if name in self._groups:
+            self._read_group(name)
+        entry = self._entry(name)
         if entry is None:
             return None
         source, package, mtime_ns, size = entry[:4]
@@ -68,17 +96,32 @@ class Bundle:
             spec.submodule_search_locations = [os.path.dirname(source)]
         return spec
 
+    def _entry(self, name: str) -> Entry | None:
+        entry = self._index.get(name)
+        if entry is None and self._unread:
+            self._index = self._read(*self._unread)
+            self._unread = None
+            entry = self._index.get(name)
+        return entry
+
+    def _read_group(self, name: str) -> None:
+        for other, entry, code in self._read(*self._groups.pop(name)):
+            self._codes[other] = code
+            if self._unread:
+                self._index[other] = entry
+
     def create_module(self, spec: ModuleSpec) -> None:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        entry = self._index[module.__name__]
+        name = module.__name__
+        entry = self._index[name]
         # The import system's locks are passed by below: only while there is no second thread.
         if _thread._count() == 0:
-            self._under_way.add(module.__name__)
-            for name in entry[6]:
-                self._load(name)
-        self._execute(entry[4], entry[5], module)
+            self._under_way.add(name)
+            for other in entry[6]:
+                self._load(other)
+        self._execute(name, entry[4], entry[5], module)
 
     def _load(self, name: str) -> None:
         """Import a module and first what it imports at its top, as the import system would. What is not in the bundle
@@ -102,26 +145,68 @@ class Bundle:
             module.__path__ = spec.submodule_search_locations or []
         sys.modules[name] = module
         try:
-            self._execute(offset, length, module)
+            self._execute(name, offset, length, module)
         except BaseException:
             del sys.modules[name]
             raise
         setattr(sys.modules[parent], child, module)
 
-    def _execute(self, offset: int, length: int, module: ModuleType) -> None:
+    def _execute(self, name: str, offset: int, length: int, module: ModuleType) -> None:
+        code = self._codes.pop(name, None) or self._read(offset, length)
         # What importing means: this is Python's own import system, reading what it compiled itself.
-        exec(marshal.loads(os.pread(self._fd, length, self._base + offset)), module.__dict__)  # noqa: S102
+        exec(code, module.__dict__)  # noqa: S102
+
+    def _read(self, offset: int, length: int) -> Any:
+        return marshal.loads(os.pread(self._fd, length, self._base + offset))
 
     def _retire(self) -> None:
-        self._index = {}
+        self._index, self._groups, self._unread = {}, {}, None
         try:
             os.unlink(self._path)
         except OSError:
             return
 
 
+class _Site:
+    """The last finder of an interpreter started without `site`: that is run when something is imported that neither the
+    bundle nor the standard library has, so that whatever it would have brought is there then."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is not None:
+            return None
+        sys.meta_path.remove(_Site)
+        import site
+        from _frozen_importlib_external import PathFinder
+
+        site.main()
+        return PathFinder.find_spec(name)
+
+
+def enter(program: str) -> None:
+    """Be `knarr` or `knarr-runtime`; does not come back. What bin/knarr-py and `python -m knarr` do."""
+    # Until the door can catch it, Ctrl-C ends this as it ends any program: without a word. Where it is ignored it stays
+    # so.
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    # A command lives for milliseconds; looking for cycles among its imports costs two of them.
+    gc.set_threshold(100_000)
+    install()
+    door = {"knarr": "knarr.cli.main", "knarr-runtime": "knarr.runtime_cli.main"}.get(program)
+    if door is None:
+        sys.exit(f"{program}: knarr and knarr-runtime are the programs of this package")
+    __import__(door)
+    sys.modules[door].entry()
+
+
 def install() -> None:
     """Let this process import knarr from the bundle; make the bundle first where it is missing."""
+    if sys.flags.no_site:
+        sys.meta_path.append(_Site)
+    if sys.flags.ignore_environment:
+        _heed_environment()
     _open_standard_descriptors()
     path = _bundle_path()
     bundle = _open(path)
@@ -129,6 +214,16 @@ def install() -> None:
         bundle = _open(path)
     if bundle is not None:
         sys.meta_path.insert(0, bundle)
+
+
+def _heed_environment() -> None:
+    """The launcher's interpreter is isolated: nothing that is set for Python decides what a command of root's imports.
+    Two variables that cannot do that hold all the same."""
+    if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        sys.dont_write_bytecode = True
+    if os.environ.get("PYTHONWARNINGS"):
+        sys.warnoptions += os.environ["PYTHONWARNINGS"].split(",")
+        __import__("warnings")  # reads them
 
 
 def _open_standard_descriptors() -> None:
@@ -159,16 +254,16 @@ def _open(path: str) -> Bundle | None:
     except OSError:
         return None
     try:
-        head = os.pread(fd, 1 << 16, 0)
+        head = os.pread(fd, 1 << 12, 0)
         base = 8 + int.from_bytes(head[:8], "little")
         if base > _INDEX_MAX:
             raise ValueError(base)
         if len(head) < base:
             head += os.pread(fd, base - len(head), len(head))
-        key, code_bytes, index = marshal.loads(head[8:base])
+        key, following, index, groups = marshal.loads(head[8:base])
         # It is not synced when it is written: after a power cut a part may be missing.
-        if key == _KEY and os.fstat(fd).st_size == base + code_bytes:
-            return Bundle(path, fd, index, base)
+        if key == _KEY and os.fstat(fd).st_size == base + following:
+            return Bundle(path, fd, base, index, groups)
     except (EOFError, ValueError, TypeError):
         pass  # torn or of another time: made anew
     os.close(fd)
@@ -181,35 +276,56 @@ def _write(path: str) -> bool:
     if not os.access(directory if os.path.isdir(directory) else os.path.dirname(directory), os.W_OK):
         return False
     index: Index = {}
-    code: list[bytes] = []
-    offset = 0
+    codes: dict[str, CodeType] = {}
+    parts: list[bytes] = []
+    end = 0
     for source in _sources(_PACKAGE):
         name = "knarr." + os.path.relpath(source, _PACKAGE)[:-3].replace("/", ".")
         package = name.endswith(".__init__")
+        name = name.removesuffix(".__init__")
         try:
             # Before it is read: a source that changes meanwhile has another time when it is asked for.
             now = os.stat(source)
             with open(source, "rb") as file:
                 text = file.read()
-            compiled = marshal.dumps(compile(text, source, "exec", dont_inherit=True, optimize=2))
+            codes[name] = compile(text, source, "exec", dont_inherit=True, optimize=2)
         except (OSError, SyntaxError, ValueError):
             continue  # Python's own importer will say it
-        index[name.removesuffix(".__init__")] = (
-            source, package, now.st_mtime_ns, now.st_size, offset, len(compiled), _imported(text),
-        )  # fmt: skip
-        code.append(compiled)
-        offset += len(compiled)
+        parts.append(marshal.dumps(codes[name]))
+        index[name] = (source, package, now.st_mtime_ns, now.st_size, end, len(parts[-1]), _imported(text))
+        end += len(parts[-1])
     index = {name: (*entry[:6], tuple(n for n in entry[6] if n in index)) for name, entry in index.items()}
-    head = marshal.dumps((_KEY, offset, index))
+    groups: dict[str, Where] = {}
+    for root in (*_DOORS, *_GROUPS):
+        door = next((d for d in _DOORS if d.partition(".main")[0] == root.partition(".commands")[0]), "")
+        known = _wanted(index, (door,)) if root != door else ()
+        names = _wanted(index, (root, *_GROUPS.get(root, "").split()))
+        parts.append(marshal.dumps(tuple((n, index[n], codes[n]) for n in names if n not in known)))
+        groups[root] = (end, len(parts[-1]))
+        end += len(parts[-1])
+    parts.append(marshal.dumps(index))
+    head = marshal.dumps((_KEY, end + len(parts[-1]), (end, len(parts[-1])), groups))
     beside = f"{path}.{os.getpid()}~"
     try:
         os.makedirs(directory, exist_ok=True)
         with open(beside, "wb") as file:
-            file.writelines((len(head).to_bytes(8, "little"), head, *code))
+            file.writelines((len(head).to_bytes(8, "little"), head, *parts))
         os.rename(beside, path)
     except OSError:
         return False
     return True
+
+
+def _wanted(index: Index, roots: Sequence[str]) -> dict[str, None]:
+    """Modules and all they import at their tops, and the packages they are in, in no order that matters."""
+    found: dict[str, None] = {}
+    ahead = list(roots)
+    while ahead:
+        name = ahead.pop()
+        if name in index and name not in found:
+            found[name] = None
+            ahead += (name.rpartition(".")[0], *index[name][6])
+    return found
 
 
 def _sources(directory: str) -> list[str]:

@@ -69,8 +69,8 @@ class Knarr:
     def argv(self) -> tuple[str, ...]:
         """The installed command of this environment, or the tree's when it is not installed."""
         script = Path(sys.prefix, "bin", self.program)
-        own = REPOSITORY / "bin" / self.program
-        return (str(script),) if script.exists() else (sys.executable, str(own))
+        own = (sys.executable, str(REPOSITORY / "bin/knarr-py"), self.program)
+        return (str(script),) if script.exists() else own
 
     def __call__(
         self,
