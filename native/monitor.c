@@ -29,6 +29,7 @@
 #include "packet.h"
 #include "pass_fd.h"
 #include "records.h"
+#include "relay.h"
 #include "streams.h"
 #include "teardown.h"
 #include "watch.h"
@@ -214,6 +215,7 @@ static void settle_start(void)
 		clock_gettime(CLOCK_REALTIME, &started);
 		if (o.pidfile)
 			record_process(o.pidfile, proc, child, &started);
+		relay_begin(); /* before anybody is told that the port is there */
 		tell_starter("started", 7);
 		close_starter();
 		phase = RUNNING;
@@ -257,8 +259,7 @@ static void settle_end(bool anything_read)
 	if (o.exitfile)
 		record_exit(o.exitfile, child_status, oom_kills(o.oom) > oom_before, started, ended);
 	clients_exit(exit_code_of(child_status));
-	for (int i = 0; i < o.held_count; i++)
-		close(o.held[i]);
+	relay_end();
 	undoer = o.teardown >= 0 ? teardown_start(o.teardown, user_namespace) : 0;
 	phase = UNDOING;
 }
@@ -279,6 +280,8 @@ static void reap(void)
 			clock_gettime(CLOCK_REALTIME, &ended);
 		} else if (pid == undoer) {
 			undoer = 0;
+		} else {
+			relay_reaped(pid);
 		}
 	}
 }
@@ -318,6 +321,7 @@ static void round_of_loop(void)
 	watch_add(terminal, POLLIN);
 	streams_watch();
 	clients_watch();
+	relay_watch();
 	watch_wait(phase != DRAINING ? streams_patience_ms() : streams_ended() ? 0 : DRAIN_MS);
 
 	if (watch_got(terminal))
@@ -328,6 +332,7 @@ static void round_of_loop(void)
 		take_answer();
 	bool read = streams_serve();
 	clients_serve();
+	relay_serve();
 	if (watch_got(signals)) {
 		take_signals();
 		char byte;

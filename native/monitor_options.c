@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "relay.h"
+
 _Noreturn static void refuse(const char *word)
 {
 	dprintf(2, "knarr-native: monitor: bad argument '%s'\n", word);
@@ -28,20 +30,6 @@ static int descriptor(const char *word, const char *text)
 	if (fd < 3 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		refuse(word);
 	return fd;
-}
-
-static void hold(struct monitor_options *o, const char *word, const char *list)
-{
-	char text[16];
-	while (*list) {
-		size_t n = strcspn(list, ",");
-		if (n >= sizeof text || o->held_count == MOST_HELD)
-			refuse(word);
-		memcpy(text, list, n);
-		text[n] = '\0';
-		o->held[o->held_count++] = descriptor(word, text);
-		list += n + (list[n] == ',');
-	}
 }
 
 static enum log_driver driver(const char *word, const char *name)
@@ -110,12 +98,16 @@ struct monitor_options monitor_options(int argc, char **argv)
 		else if (KEY("userns"))
 			o.userns = number(word, value, 1);
 		else if (KEY("hold"))
-			hold(&o, word, value);
+			o.hold = value;
+		else if (KEY("relay"))
+			o.relay = value;
 		else
 			refuse(word);
 #undef KEY
 	}
 	if (o.plan < 0)
 		refuse("plan=");
+	if (!relay_prepare(o.hold ? o.hold : "", o.relay))
+		refuse("hold= or relay=");
 	return o;
 }

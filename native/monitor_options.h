@@ -7,8 +7,6 @@
 
 #include "log.h"
 
-enum { MOST_HELD = 256 };
-
 struct monitor_options {
 	int plan, status, primary, listener, teardown; /* -1: none */
 	int input; /* enum streams_input */
@@ -20,7 +18,7 @@ struct monitor_options {
 	uint64_t max_size;
 	int max_files;
 	bool userns;
-	int held[MOST_HELD], held_count;
+	const char *hold, *relay; /* see relay.h */
 	char **exit_command; /* NULL: none */
 };
 

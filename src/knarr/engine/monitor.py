@@ -14,7 +14,7 @@ from knarr.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from knarr.plan.step import Step
 
@@ -31,6 +31,7 @@ class MonitorRequest(Record):
     teardown: str = ""
     listen: int = -1
     hold: tuple[int, ...] = ()
+    relayed: Mapping[int, int] = {}  # of those: sockets that are relayed to this port of the container
     primary: bool = False
 
 
@@ -85,7 +86,10 @@ def launch(request: MonitorRequest) -> Launched:
             fds.append(primary.fileno())
             connection = front.detach()
         if request.hold:
-            words.append("hold=" + ",".join(map(str, request.hold)))
+            relayed = request.relayed
+            words.append(
+                "hold=" + ",".join(f"{n}:{relayed[n]}" if n in relayed else str(n) for n in request.hold)
+            )
         argv = (native.program(), "monitor", *words, *request.words)
         monitor_pid = native.spawn(argv, {fd: fd for fd in (*fds, *ours)})
     except BaseException:

@@ -235,6 +235,8 @@ def _monitor_request(
     ]
     if not options.auto_remove:
         words.append(f"sync={directory.root}/config.json")
+    if prepared.attachment.relayed:
+        words.append(f"relay={prepared.attachment.relay_to}")
     if place.oom_file:
         words.append(f"oom={place.oom_file}")
     if prepared.around.uid_maps or prepared.around.userns_path:
@@ -250,6 +252,7 @@ def _monitor_request(
         teardown=f"{directory.run}/teardown",
         listen=monitor.listen(f"{directory.run}/attach"),
         hold=(lock, *prepared.attachment.hold_fds),
+        relayed=prepared.attachment.relayed,
         primary=foreground is not None,
     )
 

@@ -9,7 +9,7 @@ from knarr.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from knarr.network.ports import Published
     from knarr.network.rootless import UserNetwork
@@ -28,6 +28,8 @@ class Attachment(Record):
     child_steps: tuple[Step, ...] = ()  # C, while it still has CAP_NET_ADMIN
     teardown_steps: tuple[Step, ...] = ()
     hold_fds: tuple[int, ...] = ()  # for the monitor's `hold=`; close on exec, ours until handed over
+    relayed: Mapping[int, int] = {}  # of those: what the kernel cannot redirect to port N of `relay_to`
+    relay_to: str = ""
     ip: str = ""
     prefix: int = 0
     gateway: str = ""

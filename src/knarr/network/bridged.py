@@ -9,7 +9,7 @@ from knarr.host import netlink
 from knarr.network import bridge, leases, publish
 from knarr.network.address import mac_of, subnet
 from knarr.network.attachment import HOST_ORIGIN, INTERFACE, Attachment, Names, named
-from knarr.network.ports import PortRequest, Published, reserve
+from knarr.network.ports import PortRequest, Published, from_loopback6, reserve
 from knarr.plan.step import Step
 
 TYPE_CHECKING = False
@@ -35,8 +35,10 @@ def prepare(
 ) -> Attachment:
     """As `attach.prepare`; `wanted`: an address of the subnet, or empty for any."""
     for port in ports:
-        if port.host_ip == "::1":  # see `publish` in the ruleset
-            raise UsageError("-p [::1]:…: the bridge cannot carry what comes from ::1", hint="-p 127.0.0.1:…")
+        if port.host_ip == "::1" and port.protocol != "tcp":  # see `publish` in the ruleset
+            raise UsageError(
+                f"-p [::1]:…/{port.protocol}: from ::1 only tcp reaches a container", hint="-p 127.0.0.1:…"
+            )
     network = bridge.ready(paths, facts)
     v4 = subnet(network.subnet)
     published, sockets = reserve(ports, bool(network.subnet6)) if ports else ([], [])
@@ -49,7 +51,14 @@ def prepare(
         attachment = named(
             _attached(facts, network, container_id, offset, published, mac), asked, network.gateway
         )
-        return attachment._replace(hold_fds=tuple(bound.detach() for bound in sockets))
+        relayed = {
+            bound.fileno(): request.container_port
+            for bound, request in zip(sockets, ports, strict=True)
+            if from_loopback6(bound, request)
+        }
+        return attachment._replace(
+            hold_fds=tuple(bound.detach() for bound in sockets), relayed=relayed, relay_to=attachment.ip
+        )
     except BaseException:
         for bound in sockets:
             bound.close()

@@ -3,7 +3,7 @@
 A host port is reserved by binding it: two containers, or a container and any other program, cannot both
 have it, and the kernel is the judge. The sockets are bound and do not listen (the traffic is redirected before it
 would reach them); whoever holds them (the monitor) holds the ports. What is not redirected is refused, as on a
-closed port.
+closed port; only what comes from ::1 is taken there (see `from_loopback6`).
 """
 
 from __future__ import annotations
@@ -170,6 +170,23 @@ def reserve(requests: Sequence[PortRequest], ipv6: bool) -> tuple[list[Published
             bound.close()
         raise
     return published, sockets
+
+
+def from_loopback6(bound: _socket.socket, request: PortRequest) -> bool:
+    """Would a connection to [::1] come to that port: the kernel cannot redirect it, so the monitor relays it."""
+    return (
+        bound.family == _socket.AF_INET6
+        and request.protocol == "tcp"
+        and request.host_ip in ("", "::", "::1")
+    )
+
+
+def reserve_loopback6(port: int) -> _socket.socket | None:
+    """[::1]:PORT for a port that is published by IPv4; None on a host without IPv6, or where it is somebody else's."""
+    try:
+        return _bound(_socket.AF_INET6, "tcp", "::1", port)
+    except OSError:
+        return None
 
 
 def _reserve_one(request: PortRequest, ipv6: bool) -> _socket.socket:

@@ -21,7 +21,7 @@ from knarr.errors import HostError, UsageError
 from knarr.host.native import spawn
 from knarr.network.address import mac_of
 from knarr.network.attachment import HOST_ORIGIN, INTERFACE, Attachment, Names, loopback_step, named
-from knarr.network.ports import PortRequest, Published, reserve
+from knarr.network.ports import PortRequest, Published, reserve, reserve_loopback6
 from knarr.plan.step import Step
 from knarr.record import Record
 
@@ -76,7 +76,7 @@ def prepare(
     mac: str,
 ) -> Attachment:
     """As `attach.prepare`. Ports are checked by binding them, then left to the program, which binds them itself."""
-    published = _checked_ports(requests)
+    published, relayed = _checked_ports(requests)
     mac = mac or mac_of(ADDRESS)
     api_socket = f"{paths.run}/networks/.slirp/{container_id}" if published and tool == "slirp4netns" else ""
     exit_fd, held = os.pipe2(os.O_CLOEXEC)
@@ -85,7 +85,9 @@ def prepare(
         "new",
         child_steps=(loopback_step(),),
         teardown_steps=(Step("unlink", (api_socket,), HOST_ORIGIN),) if api_socket else (),
-        hold_fds=(held,),
+        hold_fds=(held, *relayed),
+        relayed=relayed,
+        relay_to="127.0.0.1",
         ip=ADDRESS,
         prefix=PREFIX,
         gateway=GATEWAY,
@@ -97,8 +99,8 @@ def prepare(
     try:
         return named(attachment, asked, _own_address(), RESOLVER)
     except BaseException:
-        os.close(exit_fd)
-        os.close(held)
+        for fd in (exit_fd, held, *relayed):
+            os.close(fd)
         raise
 
 
@@ -129,8 +131,12 @@ def choose(facts: HostFacts) -> str:
     return next(tool for tool in ("slirp4netns", "pasta") if tool in facts.tools)
 
 
-def _checked_ports(requests: Sequence[PortRequest]) -> list[Published]:
-    """The clear refusal comes from here; between this and the program's own bind somebody else could be faster."""
+def _checked_ports(requests: Sequence[PortRequest]) -> tuple[list[Published], dict[int, int]]:
+    """The clear refusal comes from here; between this and the program's own bind somebody else could be faster.
+
+    Both programs only publish IPv4 here. Sockets of [::1] are the monitor's, who relays what comes there to 127.0.0.1:
+    the second value has their descriptors and the port.
+    """
     for request in requests:
         if request.protocol not in ("tcp", "udp"):
             raise UsageError(
@@ -139,7 +145,13 @@ def _checked_ports(requests: Sequence[PortRequest]) -> list[Published]:
     published, sockets = reserve(requests, ipv6=False)
     for bound in sockets:
         bound.close()
-    return published
+    relayed: dict[int, int] = {}
+    for port in published:
+        if port.host_ip == "0.0.0.0" and port.protocol == "tcp":
+            loopback = reserve_loopback6(port.host_port)
+            if loopback is not None:
+                relayed[loopback.detach()] = port.host_port
+    return published, relayed
 
 
 def _own_address() -> str:

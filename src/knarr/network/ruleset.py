@@ -48,8 +48,8 @@ table inet {table} {{
 		iifname @bridges ip6 daddr ::1 drop
 	}}
 	chain publish {{
-		# Left to be refused, so that a client of "localhost" goes on to 127.0.0.1: there is no route_localnet for IPv6,
-		# and where br_netfilter is loaded the answer, translated back to ::1 too early, would be dropped as forged.
+		# Left to the monitor, who relays it: there is no route_localnet for IPv6, and where br_netfilter is loaded the
+		# answer, translated back to ::1 too early, would be dropped as forged.
 		ip6 daddr ::1 return
 		dnat ip to meta l4proto . ip daddr . th dport map @ports4
 		dnat ip6 to meta l4proto . ip6 daddr . th dport map @ports6
@@ -99,10 +99,11 @@ def ruleset(network: Network) -> str:
 
 
 def element(port: Published, ip: str, ip6: str, container_id: str) -> tuple[str, Element] | None:
-    """(map, element) that sends a published host port to the container; None where it has no address of that family."""
+    """(map, element) that sends a published host port to the container; None where it has no address of that family,
+    and for what is relayed."""
     version = "6" if ":" in port.host_ip else "4"
     target = ip6 if version == "6" else ip
-    if not target:
+    if not target or port.host_ip == "::1":
         return None
     protocol = bytes((PROTOCOLS[port.protocol], 0, 0, 0))
     anywhere = port.host_ip in ("0.0.0.0", "::")

@@ -73,13 +73,18 @@ def test_a_published_port_by_ipv6(attached: Attach, outside: Box) -> None:
 
 
 @pytest.mark.requires("ipv6")
-def test_ipv6_loopback_is_refused_at_once(attached: Attach) -> None:
-    """A client of `localhost` then goes on to 127.0.0.1; a connection that hangs would not let it."""
-    box = attached("8080:80")
+def test_what_comes_from_ipv6_loopback_is_the_monitors_to_relay(attached: Attach) -> None:
+    """Where nobody does (here no monitor is), a client of `localhost` goes on to 127.0.0.1: it is refused at once."""
+    box = attached("8080:80", "127.0.0.1:8081:80", "[::1]:8082:82", "8083:83/udp")
+    assert sorted(box.attachment.relayed.values()) == [80, 82]
+    assert set(box.attachment.relayed) < set(box.attachment.hold_fds)
+    assert box.attachment.relay_to == box.attachment.ip
     with server(box), socket.socket(AF_INET6, SOCK_STREAM) as client:
         client.settimeout(5)
         with pytest.raises(ConnectionRefusedError):
             client.connect(("::1", 8080))
+    with pytest.raises(UsageError, match="from ::1 only tcp"):
+        attached("[::1]:8083:80/udp")
 
 
 def test_a_container_calls_published_ports_by_the_hosts_address(attached: Attach) -> None:

@@ -120,9 +120,9 @@ def test_an_address_is_the_bridges(paths: Paths) -> None:
         attach.prepare(paths, ROOT, ID, "none", ip="10.77.0.9")
 
 
-def test_ipv6_loopback_is_not_published_on_the_bridge(paths: Paths) -> None:
-    with pytest.raises(UsageError, match=r"-p \[::1\]"):
-        attach.prepare(paths, ROOT, ID, "bridge", parse_ports(["[::1]:80:80"]))
+def test_only_tcp_is_relayed_from_ipv6_loopback(paths: Paths) -> None:
+    with pytest.raises(UsageError, match=r"-p \[::1\]:…/udp"):
+        attach.prepare(paths, ROOT, ID, "bridge", parse_ports(["[::1]:80:80/udp"]))
 
 
 @pytest.mark.usefixtures("with_tun")
