@@ -89,10 +89,13 @@ def test_a_reset_is_passed_on(relay: Relay) -> None:
 
 def test_where_nobody_listens_a_client_is_reset(relay: Relay) -> None:
     relay.server.close()
-    with socket.socket(socket.AF_INET6) as client, pytest.raises(ConnectionResetError):
-        client.settimeout(PATIENCE_S)
-        client.connect(("::1", relay.port))
-        client.recv(1)
+
+    def ask() -> None:
+        with socket.create_connection(("::1", relay.port), PATIENCE_S) as client:
+            client.recv(1)
+
+    with pytest.raises(ConnectionResetError):
+        ask()
 
 
 def test_it_goes_with_the_container(relay: Relay) -> None:
