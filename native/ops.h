@@ -28,6 +28,10 @@ OP(write_file); OP(umount);
 OP(cgroup_kill); OP(cgroup_move); OP(cgroup_v2); OP(cgroup_devices);
 /* netlink.c */
 OP(netlink);
+/* netdevice.c */
+OP(net_device);
+/* resctrl.c */
+OP(resctrl_group);
 /* namespaces.c */
 OP(join); OP(join_pid); OP(unshare);
 /* init.c */
@@ -46,7 +50,7 @@ OP(root); OP(make_dir); OP(make_link); OP(device); OP(mask); OP(readonly); OP(pi
 OP(seed);
 /* settings.c */
 OP(keyring); OP(sysctl); OP(hostname); OP(domainname); OP(rlimit); OP(oom_score); OP(personality); OP(scheduler);
-OP(ioprio); OP(affinity); OP(new_session);
+OP(ioprio); OP(affinity); OP(mempolicy); OP(new_session);
 /* privileges.c */
 OP(become_root); OP(bounding); OP(user); OP(caps); OP(no_new_privs); OP(label); OP(seccomp);
 /* listener.c */

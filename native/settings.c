@@ -144,31 +144,48 @@ void op_ioprio(int argc, char **argv)
 	SYS(syscall(SYS_ioprio_set, WHO_PROCESS, 0, (int)(decimal(argv[0]) << CLASS_SHIFT | decimal(argv[1]))));
 }
 
-static const char *number(const char *p, unsigned *value)
+static const char *number(const char *p, unsigned most, unsigned *value)
 {
 	char *end;
 	unsigned long n = strtoul(p, &end, 10);
-	if (end == p || n >= CPU_SETSIZE * 8UL)
-		fail(EINVAL, "not a list of processors");
+	if (end == p || *p < '0' || *p > '9' || n >= most)
+		fail(EINVAL, "not a list of numbers below %u", most);
 	*value = (unsigned)n;
 	return end;
+}
+
+/* "0-3,7" as bits, in words as the kernel counts them. */
+static void read_list(const char *text, unsigned long *mask, size_t bytes)
+{
+	enum { BITS = 8 * sizeof *mask };
+	unsigned most = (unsigned)bytes * 8;
+	memset(mask, 0, bytes);
+	for (const char *p = text; *p; p += *p == ',') {
+		unsigned first, last;
+		p = number(p, most, &first);
+		last = first;
+		if (*p == '-')
+			p = number(p + 1, most, &last);
+		if ((*p && *p != ',') || last < first)
+			fail(EINVAL, "not a list of numbers below %u", most);
+		for (unsigned n = first; n <= last; n++)
+			mask[n / BITS] |= 1UL << n % BITS;
+	}
 }
 
 void op_affinity(int argc, char **argv)
 {
 	(void)argc;
-	static unsigned char mask[CPU_SETSIZE];
-	memset(mask, 0, sizeof mask);
-	for (const char *p = argv[0]; *p; p += *p == ',') {
-		unsigned first, last;
-		p = number(p, &first);
-		last = first;
-		if (*p == '-')
-			p = number(p + 1, &last);
-		if ((*p && *p != ',') || last < first)
-			fail(EINVAL, "not a list of processors");
-		for (unsigned cpu = first; cpu <= last; cpu++)
-			mask[cpu / 8] |= (unsigned char)(1U << cpu % 8);
-	}
+	static unsigned long mask[CPU_SETSIZE / sizeof(unsigned long)];
+	read_list(argv[0], mask, sizeof mask);
 	SYS(syscall(SYS_sched_setaffinity, 0, sizeof mask, mask));
+}
+
+void op_mempolicy(int argc, char **argv)
+{
+	(void)argc;
+	static unsigned long nodes[1024 / 8 / sizeof(unsigned long)];
+	read_list(argv[1], nodes, sizeof nodes);
+	/* One more than there are bits: set_mempolicy(2) does not count the last. */
+	SYS(syscall(SYS_set_mempolicy, (int)decimal(argv[0]), *argv[1] ? nodes : NULL, *argv[1] ? sizeof nodes * 8 + 1 : 0UL));
 }

@@ -32,7 +32,8 @@ def read_facts() -> HostFacts:
     egid = os.getegid()
     owner = range_owner(euid)
     user = user_name(owner)
-    v1, v2 = cgroup_hierarchies(_read("/proc/self/mountinfo"), _read("/proc/self/cgroup"))
+    mountinfo = _read("/proc/self/mountinfo")
+    v1, v2 = cgroup_hierarchies(mountinfo, _read("/proc/self/cgroup"))
     return HostFacts(
         kernel=kernel_version(uname.release),
         arch=uname.machine,
@@ -50,6 +51,7 @@ def read_facts() -> HostFacts:
         tools=Tools(os.environ.get("PATH", "")),
         apparmor=_read("/sys/module/apparmor/parameters/enabled").startswith("Y"),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
+        resctrl=mounted(mountinfo, "resctrl"),
         initial_userns=in_initial_userns(),
     )
 
@@ -173,6 +175,12 @@ def cgroup_hierarchies(mountinfo: str, own: str) -> tuple[tuple[CgroupV1, ...], 
                     if names not in v1 or _preferred(mount, v1[names].mount):
                         v1[names] = CgroupV1(controllers, mount, _below(root, place))
     return tuple(v1.values()), v2
+
+
+def mounted(mountinfo: str, kind: str) -> str:
+    """Where a filesystem of that type is mounted, "" when it is nowhere."""
+    before, found, _ = mountinfo.partition(f" - {kind} ")
+    return _unescape(before.rpartition("\n")[2].split(" ")[4]) if found else ""
 
 
 def _preferred(mount: str, earlier: str) -> bool:

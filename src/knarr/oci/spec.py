@@ -268,6 +268,12 @@ class Personality(Record):
     flags: tuple[str, ...] = ()
 
 
+class MemoryPolicy(Record):
+    mode: str
+    nodes: str = ""
+    flags: tuple[str, ...] = ()
+
+
 class TimeOffset(Record):
     secs: int = 0
     nanosecs: int = 0
@@ -294,6 +300,7 @@ class Linux(Record):
     mount_label: str = ""
     personality: Personality | None = None
     intel_rdt: IntelRdt | None = None
+    memory_policy: MemoryPolicy | None = None
 
 
 class Hook(Record):

@@ -74,6 +74,7 @@ def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts
     # S, on the host, while it sees the cgroups' files and the host's /proc. C inherits all of it.
     if where.enter_scope:
         steps.append(Step("pause", (cg.SCOPE_PAUSE,), "exec"))
+    add(_affinity_steps(process, "initial"))
     if target.cgroup:
         add(cg.join_steps(target.cgroup))
     add(agent)
@@ -91,8 +92,8 @@ def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts
     add(_console_steps(process, where))
     if where.stdio:
         steps.append(Step("stdio", where.stdio, "setting.stdio"))
-    add(_affinity_steps(process))
-    add(scheduling_steps(process))
+    add(_affinity_steps(process, "final"))
+    add(scheduling_steps(process, spec.linux))
     steps.append(Step("chdir", (process.cwd,), "process.cwd"))
     add(rlimit_steps(process, facts, in_userns, warnings))
     groups = groups_policy(denied=where.groups_denied, kept=where.keep_groups)
@@ -113,10 +114,13 @@ def exec_kinds(target: ExecTarget) -> tuple[str, ...]:
     return tuple(kind for kind in ENTERED if kind in target.namespaces)
 
 
-def _affinity_steps(process: Process) -> Iterator[Step]:
+def _affinity_steps(process: Process, field: str) -> Iterator[Step]:
+    """`initial` holds for the setter before it enters the cgroup, `final` for the process in it."""
     affinity = process.exec_cpu_affinity
-    if affinity and (affinity.final or affinity.initial):
-        yield Step("affinity", (affinity.final or affinity.initial,), "process.execCPUAffinity")
+    if affinity and getattr(affinity, field):
+        from knarr.plan.scheduling import affinity_step
+
+        yield affinity_step(getattr(affinity, field), field)
 
 
 def _console_steps(process: Process, where: ExecSetting) -> Iterator[Step]:

@@ -52,6 +52,7 @@ class HostFacts(Record):
     tools: Mapping[str, str] = {}  # found helper programs: newuidmap newgidmap nft slirp4netns pasta …
     apparmor: bool = False
     selinux: bool = False
+    resctrl: str = ""  # where it is mounted
     initial_userns: bool = True  # is this the initial user namespace
 
     def has_cap(self, number: int) -> bool:

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from knarr.oci.spec import Process, Seccomp
+    from knarr.oci.spec import Linux, Process, Seccomp
     from knarr.plan.facts import HostFacts
 
 RLIMITS = frozenset(
@@ -19,18 +19,8 @@ RLIMITS = frozenset(
 )  # fmt: skip
 INFINITY = (1 << 64) - 1
 SPEC_ALLOW = 4  # SECCOMP_FILTER_FLAG_SPEC_ALLOW: a profile without flags leaves speculation as it is
-POLICIES = {
-    "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
-    "SCHED_DEADLINE": 6,
-}  # fmt: skip
-POLICY_FLAGS = {
-    "SCHED_FLAG_RESET_ON_FORK": 0x01, "SCHED_FLAG_RECLAIM": 0x02, "SCHED_FLAG_DL_OVERRUN": 0x04,
-    "SCHED_FLAG_KEEP_POLICY": 0x08, "SCHED_FLAG_KEEP_PARAMS": 0x10, "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
-    "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
-}  # fmt: skip
 # What becomes of supplementary groups.
 GROUPS_SET, GROUPS_DENIED, GROUPS_KEPT = "set", "denied", "kept"
-IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 
 
 def rlimit_steps(process: Process, facts: HostFacts, in_userns: bool, warnings: list[str]) -> Iterator[Step]:
@@ -80,23 +70,11 @@ def oom_step(process: Process, facts: HostFacts, *, own: bool = False) -> Iterat
     yield Step(op, (name, str(score)), "process.oomScoreAdj", optional)
 
 
-def scheduling_steps(process: Process) -> Iterator[Step]:
-    if s := process.scheduler:
-        if s.policy not in POLICIES:
-            raise UsageError(f"process.scheduler.policy: unknown policy {quoted(s.policy)}")
-        flags = 0
-        for i, flag in enumerate(s.flags):
-            if flag not in POLICY_FLAGS:
-                raise UsageError(f"process.scheduler.flags[{i}]: unknown flag {quoted(flag)}")
-            flags |= POLICY_FLAGS[flag]
-        numbers = (POLICIES[s.policy], flags, s.nice, s.priority, s.runtime, s.deadline, s.period)
-        yield Step("scheduler", tuple(str(n or 0) for n in numbers), "process.scheduler")
-    if io := process.io_priority:
-        if io.class_ not in IO_CLASSES:
-            raise UsageError(f"process.ioPriority.class: unknown class {quoted(io.class_)}")
-        if not 0 <= io.priority <= 7:
-            raise UsageError(f"process.ioPriority.priority: {io.priority} is not between 0 and 7")
-        yield Step("ioprio", (str(IO_CLASSES[io.class_]), str(io.priority)), "process.ioPriority")
+def scheduling_steps(process: Process, linux: Linux) -> Iterator[Step]:
+    if process.scheduler or process.io_priority or linux.memory_policy or linux.personality:
+        from knarr.plan import scheduling  # few containers ask for any of it
+
+        yield from scheduling.scheduling_steps(process, linux)
 
 
 def identity_steps(

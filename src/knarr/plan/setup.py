@@ -87,14 +87,16 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     # S, on the host, alone.
     add(cg.make_steps(place))  # before its limits, which are files in it
     add(limits)  # before anything runs in it
+    add(_rdt_steps(spec, facts, where.container_id))
     add(cg.join_steps(place))  # while S still sees the host's files and has its rights; C is born inside
     add(early_steps(spec, ns, facts, where.bundle))  # while S sees the host's files with its own rights
     add(early_device_steps(spec, ns, facts))
+    add(agent)  # likewise; C inherits the connection
+    add(_net_device_steps(spec, ns, joined=True))  # while S sees the host's devices
     add(join_steps(ns, facts))  # before clone: a pid namespace is only entered by children
     add(
         time_steps(ns, spec.linux, facts, in_child=False)
     )  # likewise, and its offsets freeze with the first child
-    add(agent)  # while the host's files are in sight; C inherits the connection
     add((Step("clone", (clone_kinds(ns),), "linux.namespaces"),))
     # S, with C waiting.
     add(
@@ -102,6 +104,7 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     )  # before C does anything: it is nobody until then
     add(oom_step(process, facts))  # with S's rights, before C can allocate much
     add(last_limits)  # the number of processes: S counted as one of them at clone
+    add(_net_device_steps(spec, ns, joined=False))
     add(where.network_host_steps)  # the namespace exists; C is to find its interface
     add(Step("pause", (label,), "setting.pauses") for label in where.pauses)  # hooks: see everything above
     add((Step("enter", (), "linux.namespaces"),))
@@ -129,8 +132,7 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     add(enter_root_steps(spec, ns, where.no_pivot))  # the host's files are gone from here on
     # C, in its root: from root to the process asked for.
     add((Step("stdio", where.stdio, "setting.stdio"),) if where.stdio else ())
-    add(scheduling_steps(process))  # needs CAP_SYS_NICE
-    add(_personality_steps(spec))
+    add(scheduling_steps(process, spec.linux))  # needs CAP_SYS_NICE
     add(
         (Step("chdir", (process.cwd,), "process.cwd"),)
     )  # with root's rights: the user may not pass its parents
@@ -166,10 +168,6 @@ def check_possible(spec: Spec, process: Process, ns: Namespaces) -> None:
     if not ns.own("mnt"):
         # The root filesystem would be mounted, and pivoted into, on the host itself.
         raise UsageError("linux.namespaces: a mount namespace is required")
-    if linux.intel_rdt:
-        raise UsageError("linux.intelRdt: is not supported")
-    if linux.net_devices:
-        raise UsageError("linux.netDevices: is not supported")
     if "user" in ns.new:
         for name, number, maps in (
             ("uid", process.user.uid, linux.uid_mappings),
@@ -245,20 +243,20 @@ def _console_steps(process: Process, where: Setting) -> Iterator[Step]:
     yield Step("console", (str(where.console_fd), str(rows), str(columns), "1"), "process.terminal")
 
 
-PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
-
-
-def _personality_steps(spec: Spec) -> Iterator[Step]:
-    asked = spec.linux.personality
-    if asked is None:
+def _rdt_steps(spec: Spec, facts: HostFacts, container_id: str) -> Iterator[Step]:
+    if spec.linux.intel_rdt is None:
         return
-    if asked.domain not in PERSONALITIES:
-        raise UsageError(
-            f"linux.personality.domain: unknown domain {quoted(asked.domain)}", hint="LINUX or LINUX32"
-        )
-    if asked.flags:
-        raise UsageError("linux.personality.flags: none is defined")
-    yield Step("personality", (f"{PERSONALITIES[asked.domain]:#x}",), "linux.personality")
+    from knarr.plan.intel_rdt import rdt_steps
+
+    yield from rdt_steps(spec.linux.intel_rdt, facts, container_id)
+
+
+def _net_device_steps(spec: Spec, ns: Namespaces, *, joined: bool) -> Iterator[Step]:
+    if not spec.linux.net_devices:
+        return
+    from knarr.plan.net_devices import net_device_steps
+
+    yield from net_device_steps(spec.linux.net_devices, ns, joined=joined)
 
 
 def agent_state(

@@ -160,3 +160,14 @@ def test_inside_our_user_namespace_the_ranges_are_the_outer_users(monkeypatch: p
     monkeypatch.setenv("KNARR_USERNS", "1234")
     assert facts.range_owner(1000) == 1000
     assert facts.range_owner(0) == (0 if facts.in_initial_userns() else 1234)
+
+
+def test_where_a_filesystem_is_mounted() -> None:
+    text = (
+        "22 1 8:1 / / rw - ext4 /dev/sda rw\n"
+        "30 22 0:26 / /sys/fs/re\\040ctrl rw,nosuid shared:9 - resctrl resctrl rw\n"
+    )
+    assert facts.mounted(text, "resctrl") == "/sys/fs/re ctrl"
+    assert facts.mounted(text, "ext4") == "/"
+    assert facts.mounted(text, "ext") == ""
+    assert facts.mounted("", "ext4") == ""

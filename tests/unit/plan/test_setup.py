@@ -10,7 +10,6 @@ from knarr.errors import HostError, UsageError
 from knarr.oci.spec import (
     Device,
     IdMap,
-    IntelRdt,
     IoPriority,
     Linux,
     Mount,
@@ -196,8 +195,7 @@ FAULTS: tuple[tuple[Spec, str], ...] = (
     (with_process(io_priority=IoPriority("X")), "process.ioPriority.class: "),
     (spec(namespaces=(Namespace("mnt"),)), "linux.namespaces[0].type: "),
     (spec(namespaces=(Namespace("pid"),)), "linux.namespaces: a mount namespace"),
-    (spec(intel_rdt=IntelRdt("a")), "linux.intelRdt: "),
-    (spec(net_devices={"eth0": NetDevice()}), "linux.netDevices: "),
+    (spec(net_devices={"eth0": NetDevice()}), "linux.netDevices[eth0]: "),
     (spec(namespaces=(Namespace("pid"), Namespace("pid"))), "linux.namespaces[1].type: "),
     (spec(namespaces=(Namespace("pid", "ns"),)), "linux.namespaces[0].path: "),
     (spec(uid_mappings=(IdMap(0, 0, 1),)), "linux.uidMappings: "),
