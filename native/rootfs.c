@@ -26,7 +26,9 @@ void op_root(int argc, char **argv)
 	unsigned recursive = truth(argv[1]) ? AT_RECURSIVE : 0;
 	int fd = open(argv[0], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	SYS(fd);
-	if (!is_mount_point(fd)) {
+	/* A mount that is there already may be locked: one that a user namespace has from its parent cannot become the
+	 * root (pivot_root: EINVAL), a copy of it can. */
+	if (recursive || !is_mount_point(fd)) {
 		int tree = k_open_tree(fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | recursive);
 		SYS(tree);
 		SYS(k_attach(tree, fd));
