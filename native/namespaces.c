@@ -64,7 +64,6 @@ void op_join(int argc, char **argv)
 
 void op_join_pid(int argc, char **argv)
 {
-	(void)argc;
 	pid_t pid = (pid_t)decimal(argv[0]);
 	uint64_t flags = namespace_kinds(argv[2]);
 	int fd = k_pidfd_open(pid);
@@ -78,6 +77,11 @@ void op_join_pid(int argc, char **argv)
 		 * hierarchy is mounted with `nsdelegate`, as systemd does): C joins it, once it is there. */
 		flags &= ~(uint64_t)CLONE_NEWCGROUP;
 		SYS(ex.cgroup_namespace_of = fcntl(fd, F_DUPFD_CLOEXEC, 3));
+	}
+	if (argc > 3) {
+		SYS(ex.root = open_proc(pid, "root", O_PATH | O_DIRECTORY), "root");
+		if (process_start(ex.proc, pid) != (unsigned long long)decimal(argv[1]))
+			fail(ESRCH, "");
 	}
 	if (flags)
 		SYS(setns(fd, (int)flags));

@@ -93,6 +93,16 @@ void op_move_root(int argc, char **argv)
 	SYS(chdir("/"), "root");
 }
 
+/* Without a mount namespace: the host keeps its root, and this process has one of its own. */
+void op_chroot(int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	need_root();
+	SYS(fchdir(ex.root), "root");
+	SYS(chroot("."));
+	SYS(chdir("/"), "root");
+}
+
 void op_root_attr(int argc, char **argv)
 {
 	(void)argc;

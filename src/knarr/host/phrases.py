@@ -63,6 +63,7 @@ _PHRASES = {
     "domainname": "set the domain name to {0!r}",
     "pivot": "change the root",
     "move-root": "change the root",
+    "chroot": "change the root",
     "root-attr": "make the root filesystem read-only",
     "console": "open a terminal",
     "stdio": "connect the standard streams",

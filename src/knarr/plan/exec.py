@@ -81,13 +81,16 @@ def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts
     add(oom_step(process, facts, own=True))
     add(label_steps(process, facts, warnings))
     # All at once, through a pidfd: the process cannot be replaced by another in between.
-    steps.append(Step("join-pid", (str(target.pid), str(target.starttime), ",".join(kinds)), "exec"))
+    rooted = ("root",) if "mnt" not in kinds else ()  # it shares our mounts, but not our root
+    steps.append(Step("join-pid", (str(target.pid), str(target.starttime), ",".join(kinds), *rooted), "exec"))
     steps.append(Step("clone", ("",), "exec"))  # a pid namespace is only entered by children
     add(Step("pause", (label,), "setting.pauses") for label in where.pauses)
     steps.append(Step("enter", (), "exec"))
     # C, inside.
     if in_userns:
         steps.append(Step("become-root", ("keep",) if where.keep_groups else (), "exec"))
+    if rooted:
+        steps.append(Step("chroot", (), "exec"))
     steps.append(Step("new-session", (), "process"))
     add(_console_steps(process, where))
     if where.stdio:

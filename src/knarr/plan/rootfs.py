@@ -65,7 +65,10 @@ def rootfs_steps(spec: Spec, rootfs: Rootfs | None, ns: Namespaces, bundle: str)
 
 
 def enter_root_steps(spec: Spec, ns: Namespaces, no_pivot: bool) -> Iterator[Step]:
-    yield Step("move-root" if no_pivot else "pivot", (), "root.path")
+    if not ns.own("mnt"):
+        yield Step("chroot", (), "root.path")  # the host's root stays where it is
+    else:
+        yield Step("move-root" if no_pivot else "pivot", (), "root.path")
     if spec.linux.rootfs_propagation and "mnt" in ns.new:
         # Again, as pivoting needed it private for a moment.
         yield Step("propagation", ("/", f"{_propagation(spec, 0):#x}"), "linux.rootfsPropagation")

@@ -57,6 +57,9 @@ class Setting(Record):
     fifo_fd: int = -1
     preserve_fds: int = 0  # descriptors 3 … that the workload keeps
     no_pivot: bool = False
+    host_mounts: bool = (
+        False  # a container without a mount namespace mounts on the host; who asks for it undoes that
+    )
     keep_groups: bool = False  # the caller's supplementary groups go with the process
     strict: bool = False  # a limit that cannot be applied is an error, as the specification has it
     seeds: tuple[Seed, ...] = ()  # volumes that may be empty
@@ -72,7 +75,7 @@ class Plan(Record):
 def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     """Compiles a spec for this machine. Raises `UsageError` naming the field that is wrong."""
     process, ns = checked_process(spec), read_namespaces(spec.linux)
-    check_possible(spec, process, ns)
+    check_possible(spec, process, ns, host_mounts=where.host_mounts)
     in_userns, warnings, steps = ns.own("user"), list[str](), list[Step]()
     place = where.cgroup or cg.CgroupPlacement()
     limits, last_limits = cg.resource_steps(spec.linux.resources, place, facts, warnings, strict=where.strict)
@@ -156,7 +159,7 @@ def checked_process(spec: Spec) -> Process:
     return process
 
 
-def check_possible(spec: Spec, process: Process, ns: Namespaces) -> None:
+def check_possible(spec: Spec, process: Process, ns: Namespaces, *, host_mounts: bool = False) -> None:
     """What would harm the host, and what the specification wants refused rather than left out."""
     linux = spec.linux
     if spec.hooks:
@@ -166,8 +169,12 @@ def check_possible(spec: Spec, process: Process, ns: Namespaces) -> None:
     if "" in spec.annotations:
         raise UsageError("annotations: a key is empty")
     if not ns.own("mnt"):
-        # The root filesystem would be mounted, and pivoted into, on the host itself.
-        raise UsageError("linux.namespaces: a mount namespace is required")
+        if not host_mounts:
+            raise UsageError("linux.namespaces: a mount namespace is required")
+        if linux.rootfs_propagation:
+            raise UsageError(
+                "linux.rootfsPropagation: needs a mount namespace in linux.namespaces, else it would be the host's"
+            )
     if "user" in ns.new:
         for name, number, maps in (
             ("uid", process.user.uid, linux.uid_mappings),

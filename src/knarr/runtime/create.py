@@ -18,7 +18,7 @@ from knarr.plan.setup import Plan, Setting, container_plan
 from knarr.plan.step import to_wire
 from knarr.record import Record
 from knarr.runtime import placing
-from knarr.runtime.delete import destroy
+from knarr.runtime.delete import destroy, mount_id
 from knarr.runtime.descriptors import Handed
 from knarr.runtime.process import completed, keeps_groups
 from knarr.runtime.state_dir import Container, StateDir
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from knarr.oci.spec import Spec
     from knarr.plan.facts import HostFacts
     from knarr.plan.step import Step
     from knarr.runtime.bundle import Bundle
@@ -102,6 +103,7 @@ class _Making:
             place=placing.place(facts, request.id, bundle.spec),
             annotations=bundle.spec.annotations,
             systemd=request.systemd_cgroup,
+            host_mount=0 if _has_mount_namespace(bundle.spec) else mount_id(bundle.rootfs),
         )
 
     def run(self) -> Container:
@@ -163,6 +165,8 @@ class _Making:
             fifo_fd=fifo,
             preserve_fds=request.preserve_fds,
             no_pivot=request.no_pivot,
+            host_mounts=True,
+            strict=bool(self.facts.cgroups_v1 or self.facts.cgroup_v2),
             keep_groups=keeps_groups(spec.annotations),
             pdeathsig=request.pdeathsig,
         )
@@ -190,6 +194,10 @@ class _Making:
             from knarr.runtime.hooks import run_hooks
 
             run_hooks(kind, hooks, state, self.container)
+
+
+def _has_mount_namespace(spec: Spec) -> bool:
+    return any(namespace.type == "mount" for namespace in spec.linux.namespaces)
 
 
 def write_pid_file(path: str, pid: int) -> None:

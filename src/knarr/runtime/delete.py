@@ -8,6 +8,7 @@ import time
 from knarr.errors import Conflict, KnarrError
 from knarr.host import native
 from knarr.plan import cgroup
+from knarr.plan.step import Step
 from knarr.runtime.state_dir import StateDir
 from knarr.runtime.status import CREATED, CREATING, STOPPED, alive, state_document, status_of
 
@@ -62,12 +63,32 @@ def destroy(
     """Undo what was made: what is left of its processes, its cgroups, its directory. The caller holds the lock."""
     if container:
         remove_cgroups(container)
+        _detach_mounts(container)
     directory.remove()
     if container and hooks and hooks.poststop:
         from knarr.runtime.hooks import run_hooks_anyway
 
         state = state_document(container, STOPPED)
         run_hooks_anyway("poststop", hooks.poststop, state, container, warn)
+
+
+def _detach_mounts(container: Container) -> None:
+    """A container without a mount namespace has mounted on the host, all of it on a mount of ours over its root."""
+    if container.host_mount and mount_id(container.rootfs) not in (0, container.host_mount):
+        native.execute([Step("umount", (container.rootfs,), "root.path")])
+
+
+def mount_id(path: str) -> int:
+    """The id of the mount that a path is in (proc_pid_fdinfo(5)); 0 for a path that is not there."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            return next(int(line[7:]) for line in file if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
 
 
 def kill_init(container: Container) -> None:

@@ -50,6 +50,9 @@ class Container(Record):
     place: CgroupPlacement = CgroupPlacement()
     annotations: Mapping[str, str] = {}
     systemd: bool = False  # the cgroup is a scope that systemd was asked for
+    host_mount: int = (
+        0  # without a mount namespace: the id of the mount that the root filesystem was in before ours
+    )
     rdt_group: str = ""  # a directory of resctrl that goes with the container
 
 

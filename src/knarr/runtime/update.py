@@ -31,7 +31,9 @@ def update(
     if rdt:
         raise HostError("linux.intelRdt: this container has no group of resctrl")
     warnings: list[str] = []
-    before, after = resource_steps(resources._replace(devices=()), container.place, facts, warnings)
+    before, after = resource_steps(
+        resources._replace(devices=()), container.place, facts, warnings, strict=True
+    )
     for text in warnings:
         warn(text)
     if before or after:

@@ -267,3 +267,23 @@ def test_without_a_command_or_a_bundle(runtime: Runtime, tmp_path: Path) -> None
     assert "Usage: knarr-runtime" in runtime.ok("--help")
     assert "Usage: knarr-runtime exec" in runtime.ok("exec", "--help")
     assert runtime.ok("--version").startswith("knarr-runtime version ")
+
+
+def test_without_any_namespace_the_host_gets_its_mounts_back(runtime: Runtime, bundle: Bundle) -> None:
+    def share(config: dict[str, Any]) -> None:
+        config["linux"]["namespaces"] = []
+        del config["hostname"], config["linux"]["readonlyPaths"]
+        config["mounts"] = [{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}]
+
+    before = Path("/proc/self/mountinfo").read_text().splitlines()
+    where = bundle("sh", "-c", "echo x >/tmp/x; exec sleep 1000", change=share)
+    runtime.create("c1", where)
+    runtime.ok("start", "c1")
+    pid = runtime.state("c1")["pid"]
+    for kind in ("mnt", "pid", "net", "uts"):
+        assert os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")
+    assert os.readlink(f"/proc/{pid}/root") != "/"
+    assert len(Path("/proc/self/mountinfo").read_text().splitlines()) == len(before) + 2
+    runtime.ok("exec", "c1", "test", "-e", "/tmp/x")
+    runtime.ok("delete", "-f", "c1")
+    assert Path("/proc/self/mountinfo").read_text().splitlines() == before
