@@ -293,3 +293,18 @@ def test_a_volume_is_filled_whenever_a_new_container_finds_it_empty(cli: Knarr, 
     cid = cli.ok("create", "--network", "none", *words)
     assert cli.ok("start", "-a", cid) == "filled"
     assert cli("start", "-a", cid).code == 127
+
+
+def test_a_device_by_another_name(cli: Knarr, image: str) -> None:
+    script = "test -c /dev/nothing && echo x >/dev/nothing && wc -c </dev/nothing && ls /dev/some"
+    (cli.home / "devices").mkdir()
+    os.mknod(cli.home / "devices/zero", 0o20666, os.makedev(1, 5))
+    flags = ("--device", "/dev/null:/dev/nothing", "--device", f"{cli.home}/devices:/dev/some")
+    assert run(cli, image, "sh", "-c", script, flags=flags).split() == ["0", "zero"]
+
+
+def test_removing_what_is_not_there(cli: Knarr) -> None:
+    result = cli("rm", "-f", "nobody")
+    assert (result.code, result.stdout) == (0, "")
+    assert result.stderr.startswith("knarr: no such container: nobody")
+    assert cli("rm", "nobody").code == 1

@@ -10,15 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-def each(names: Iterable[str], act: Callable[[str], object]) -> int:
-    """Call `act` with each name and print the name when it worked. 1 when any failed."""
+def each(
+    names: Iterable[str], act: Callable[[str], object], forgiven: tuple[type[KnarrError], ...] = ()
+) -> int:
+    """Call `act` with each name and print the name when it worked. 1 when any failed in a way that is not forgiven."""
     code = 0
     for name in names:
         try:
             act(name)
         except KnarrError as e:
             complain(e)
-            code = 1
+            code = code or int(not isinstance(e, forgiven))
         else:
             print(name)
     return code

@@ -1,16 +1,34 @@
-"""`--format`: the part of Go's templates that people use: `{{.A.B}}`, `{{json .A}}`, `{{index .A 1}}`, text around."""
+"""`--format`: the part of Go's templates that people use: `{{.A.B}}`, `{{json .A}}`, `{{index .A 1}}`, text around.
+
+For lists also `{{.Label "KEY"}}`, and docker's `table …`: columns between tabs, under their heads.
+"""
 
 from __future__ import annotations
 
 import os
 
+from knarr.cli.table import table
 from knarr.cli.visible import visible
 from knarr.errors import UsageError
 from knarr.oci import json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
+
+_TABLE = "table "
+
+
+def render_rows(form: str, rows: Sequence[dict[str, str]], heads: Mapping[str, str]) -> str:
+    """A line for each row; `heads` are the columns' names for `table …`, where they are not the field's in capitals."""
+    if not form.startswith(_TABLE):
+        return "".join(f"{render(form, row)}\n" for row in rows)
+    columns = form.removeprefix(_TABLE).replace("\\t", "\t").split("\t")
+    fields = {word.strip("{}").lstrip(".") for word in form.replace("{{", " ").replace("}}", " ").split()}
+    named = {field: heads.get(field, field.upper()) for field in fields}
+    shown = [[render(column, row) for column in columns] for row in rows]
+    return table([render(column, named) for column in columns], shown) + "\n"
 
 
 def render(form: str, value: Any) -> str:
@@ -20,7 +38,7 @@ def render(form: str, value: Any) -> str:
     """
     if form == "json":
         return json.dumps(value)
-    form = form.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n")
+    form = form.replace("\\t", "\t").replace("\\n", "\n")
     at_terminal = os.isatty(1)
     out, rest = "", form
     while "{{" in rest:
@@ -37,6 +55,8 @@ def _action(action: str, value: Any, form: str) -> str:
     words = action.split()
     if len(words) == 2 and words[0] == "json":
         return json.dumps(_field(words[1], value, form))
+    if len(words) == 2 and words[0] == ".Label":
+        return _label(words[1].strip('"'), value)
     if len(words) == 3 and words[0] == "index":
         return _text(_index(_field(words[1], value, form), words[2].strip('"'), form))
     if len(words) != 1:
@@ -44,6 +64,14 @@ def _action(action: str, value: Any, form: str) -> str:
             f"invalid template {form!r}: {action!r} is not understood", hint="try --format json and jq"
         )
     return _text(_field(words[0], value, form))
+
+
+def _label(key: str, row: Any) -> str:
+    """From docker's text of all labels; the head of such a column is the key."""
+    if "Labels" not in row:
+        return key
+    pairs = (pair.partition("=") for pair in row["Labels"].split(","))
+    return next((value for name, _, value in pairs if name == key), "")
 
 
 def _field(path: str, value: Any, form: str) -> Any:

@@ -50,11 +50,11 @@ def build_spec(config: ContainerConfig, facts: HostFacts, around: Surroundings) 
     userns = bool(around.uid_maps) or bool(around.userns_path)
     masked, readonly = guarded_paths(security)
     process = container_process(config, around.account, around.hostname, facts, userns=userns)
-    devices, rules = _devices(config, facts, userns)
+    devices, rules, bound = _devices(config, facts, userns)
     return Spec(
         OCI_VERSION,
         root=Root(around.rootfs, security.read_only),
-        mounts=_all_mounts(config, facts, around, userns),
+        mounts=(*_all_mounts(config, facts, around, userns), *bound),
         process=process,
         hostname=around.hostname if around.uts == "new" else "",
         domainname=options.domainname if around.uts == "new" else "",
@@ -106,17 +106,20 @@ def _all_mounts(
 
 def _devices(
     config: ContainerConfig, facts: HostFacts, userns: bool
-) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:
-    """The devices beyond the standard ones, and what the device controller lets through."""
+) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...], tuple[Mount, ...]]:
+    """The devices beyond the standard ones, what the device controller lets through, and devices that are mounts."""
     privileged = config.options.security.privileged
     devices: tuple[Device, ...] = ()
+    bound: tuple[Mount, ...] = ()
     rules = defaults.ALL_DEVICES if privileged else defaults.DEVICE_RULES
     if privileged or config.options.devices:
-        from knarr.engine.spec_devices import requested_devices
+        from knarr.engine.spec_devices import bound_elsewhere, requested_devices
 
-        devices, added = requested_devices(config.options)
-        rules = (*rules, *added)
-    return devices, () if facts.rootless or userns else rules
+        asked = requested_devices(config.options)
+        if userns:
+            asked, bound = bound_elsewhere(asked)
+        devices, rules = asked.devices, (*rules, *asked.rules)
+    return devices, () if facts.rootless or userns else rules, bound
 
 
 def _sysctls(config: ContainerConfig, around: Surroundings, userns: bool) -> dict[str, str]:

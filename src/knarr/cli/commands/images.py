@@ -8,6 +8,8 @@ from knarr.cli.options import Command, Option, Parsed
 from knarr.cli.table import table
 from knarr.engine.engine import Engine
 
+_HEADS = {"ID": "IMAGE ID", "CreatedAt": "CREATED AT", "CreatedSince": "CREATED"}
+
 
 def _images(parsed: Parsed) -> int:
     from knarr.engine.images import listed
@@ -23,10 +25,9 @@ def _images(parsed: Parsed) -> int:
             print(image_id)
         return 0
     if parsed.text("format"):
-        from knarr.cli.templates import render
+        from knarr.cli.templates import render_rows
 
-        for row in rows:
-            print(render(parsed.text("format"), row))
+        print(render_rows(parsed.text("format"), rows, _HEADS), end="")
         return 0
     heads = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]
     keys = ["Repository", "Tag", "ID", "CreatedSince", "Size"]

@@ -8,6 +8,13 @@ from knarr.engine.engine import Engine
 
 _COLUMNS = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES")
 
+_HEADS = {
+    "ID": "CONTAINER ID",
+    "CreatedAt": "CREATED AT",
+    "RunningFor": "CREATED",
+    "LocalVolumes": "LOCAL VOLUMES",
+}
+
 
 def _ps(parsed: Parsed) -> int:
     from knarr.engine.listing import Filters, describe, summaries
@@ -29,10 +36,9 @@ def _ps(parsed: Parsed) -> int:
     rows = [describe(summary, full=full) for summary in shown]
     form = parsed.text("format")
     if form:
-        from knarr.cli.templates import render
+        from knarr.cli.templates import render_rows
 
-        for row in rows:
-            print(render(form, row))
+        print(render_rows(form, rows, _HEADS), end="")
         return 0
     print(
         table(

@@ -14,16 +14,12 @@ def _rm(parsed: Parsed) -> int:
 
     engine = Engine()
 
-    def one(name: str) -> None:
-        try:
-            remove(
-                engine, find(engine.paths, name), force=parsed.flag("force"), volumes=parsed.flag("volumes")
-            )
-        except NotFound:
-            if not parsed.flag("force"):
-                raise
-
-    return each(parsed.args, one)
+    force, volumes = parsed.flag("force"), parsed.flag("volumes")
+    return each(
+        parsed.args,
+        lambda name: remove(engine, find(engine.paths, name), force=force, volumes=volumes),
+        forgiven=(NotFound,) if force else (),
+    )
 
 
 COMMAND = Command(
