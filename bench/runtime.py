@@ -1,5 +1,5 @@
-"""knarr-runtime beside runc and crun on the same bundle: `run`, `create`+`start`+`delete`, `exec true`, and the least memory
-that a container can be started in."""
+"""knarr-runtime beside runc and crun on the same bundle: `run`, `create`+`start`+`delete`, `exec true`, and the least
+memory that a container can be started in."""
 
 from __future__ import annotations
 
