@@ -7,7 +7,8 @@
  *   -I -S        none of that (the script finds knarr, and runs `site` when something else is imported)
  *   -X utf8      no locale to set up: names and texts are UTF-8, as they are everywhere else in knarr
  *
- * and the name it was installed under as the script's first argument. A first line of any other shape (a path that is
+ * and the name it was installed under as the script's first argument. What `create` has written down beforehand for
+ * `knarr-runtime start` and `delete` needs no interpreter at all: ahead.c. A first line of any other shape (a path that is
  * too long, or has a blank in it) is left to the kernel: the script works by itself.
  */
 #include <errno.h>
@@ -16,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "ahead.h"
 
 enum { FLAGS = 4, CANNOT_RUN = 126 };
 
@@ -58,6 +61,8 @@ int main(int argc, char **argv, char **envp)
 
     static const char beside[] = "knarr-py";
     char *name = strrchr(self, '/') + 1;
+    if (strcmp(name, "knarr-runtime") == 0 && ahead(argc, argv) == 0)
+        return 0;
     char script[PATH_MAX + sizeof beside];
     memcpy(script, self, (size_t)(name - self));
     memcpy(script + (name - self), beside, sizeof beside);

@@ -17,7 +17,7 @@ from knarr.oci.spec import Hooks, Process
 from knarr.plan.setup import Plan, Setting, container_plan
 from knarr.plan.step import to_wire
 from knarr.record import Record
-from knarr.runtime import placing
+from knarr.runtime import ahead, placing
 from knarr.runtime.delete import destroy, mount_id
 from knarr.runtime.descriptors import Handed
 from knarr.runtime.process import completed, keeps_groups
@@ -185,6 +185,10 @@ class _Making:
             self._run_hooks("createRuntime", state)
         elif label == _DONE:
             self.directory.write_container(self.container)
+            if self.request.waits:
+                self.directory.write(
+                    ahead.NAME, ahead.written_ahead(self.container, self.bundle.spec).encode()
+                )
             if self.request.pid_file:
                 write_pid_file(self.request.pid_file, self.pid)
 

@@ -7,6 +7,7 @@ import select
 
 from knarr.errors import Conflict, KnarrError, UsageError
 from knarr.host import native
+from knarr.runtime.ahead import SAID
 from knarr.runtime.status import CREATED, PAUSED, RUNNING, state_document, status_of
 
 TYPE_CHECKING = False
@@ -26,14 +27,15 @@ def start(directory: StateDir, warn: Callable[[str], None]) -> None:
     try:
         container = directory.container()
         status = status_of(directory, container)
-        if container is None or status != CREATED:
+        said = directory.take(SAID)
+        if container is None or (status != CREATED and not said):
             raise Conflict(_refusal(directory.id, status))
         text = directory.config()
         if b'"process"' not in text and directory.spec().process is None:
             raise UsageError(
                 "process: is required to start a container", hint="delete it, and create it anew"
             )
-        report = _let_go(directory, container)
+        report = said or _let_go(directory, container)
         directory.started()
         for line in report.split(b"\0"):
             if line.startswith(b"warn "):

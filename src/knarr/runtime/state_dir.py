@@ -6,6 +6,7 @@
             container.json    what was made, and where (`Container`); absent while it is being created
             config.json       the specification it was created from: what `exec` and the hooks go by
             plan              the steps in wire form, to name the one that fails at `start`
+            ahead             what `start` and `delete` will have to do (`knarr.runtime.ahead`)
             start             a FIFO; the container's process waits at it, gone once it was started
 
 Everything is written beside and renamed. What a container is doing is asked of the kernel (`knarr.runtime.status`).
@@ -157,6 +158,17 @@ class StateDir:
     def spec(self) -> Spec:
         """The same as a record."""
         return decode(Spec, json.loads(self.config()))
+
+    def take(self, name: str) -> bytes:
+        """A file's content, once; nothing when there is none."""
+        path = f"{self.path}/{name}"
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+            os.unlink(path)
+        except FileNotFoundError:
+            return b""
+        return content
 
     def plan(self) -> bytes:
         """The steps it was created with, in wire form."""
