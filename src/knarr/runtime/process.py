@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from knarr.errors import DataError, UsageError
 from knarr.oci.spec import Capabilities, Process, User
+from knarr.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,37 +35,19 @@ def _home(process: Process, root: str) -> str:
         return "/"
 
 
-class Changes:
+class Changes(Record):
     """What `exec` takes from its command line instead of from the container's own process."""
 
-    __slots__ = (
-        "additional_gids", "apparmor", "args", "caps", "cwd", "env", "label", "no_new_privs", "tty", "user",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        args: tuple[str, ...],
-        *,
-        tty: bool = False,
-        cwd: str = "",
-        env: Sequence[str] = (),
-        user: str = "",
-        additional_gids: Sequence[str] = (),
-        caps: Sequence[str] = (),
-        apparmor: str = "",
-        label: str = "",
-        no_new_privs: bool | None = None,
-    ) -> None:
-        self.args = args
-        self.tty = tty
-        self.cwd = cwd
-        self.env = tuple(env)
-        self.user = user
-        self.additional_gids = tuple(additional_gids)
-        self.caps = tuple(caps)
-        self.apparmor = apparmor
-        self.label = label
-        self.no_new_privs = no_new_privs
+    args: tuple[str, ...]
+    tty: bool = False
+    cwd: str = ""
+    env: tuple[str, ...] = ()
+    user: str = ""  # UID[:GID]
+    additional_gids: tuple[str, ...] = ()
+    caps: tuple[str, ...] = ()
+    apparmor: str = ""
+    label: str = ""
+    no_new_privs: bool | None = None
 
 
 def changed(process: Process, changes: Changes) -> Process:
