@@ -31,7 +31,7 @@ class Log:
 
     def error(self, message: str, hint: str = "") -> None:
         self._write("error", message)
-        _say(f"knarr-runtime: {visible(message)}\n" + (f"  {visible(hint)}\n" if hint else ""))
+        _say(f"knarr-runtime: error: {visible(message)}\n" + (f"  {visible(hint)}\n" if hint else ""))
 
     def warn(self, message: str) -> None:
         self._write("warning", message)
