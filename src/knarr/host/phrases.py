@@ -127,7 +127,10 @@ def hint(step: Step, number: int) -> str:
 
 
 _HINTS = {
-    ("mount", errno.ELOOP): "proc and sysfs must be mounted on ordinary directory: a link could lead elsewhere",
+    (
+        "mount",
+        errno.ELOOP,
+    ): "proc and sysfs must be mounted on ordinary directory: a link could lead elsewhere",
     ("exec", errno.ENOENT): (
         "is it in the image? look with `knarr run -it --entrypoint sh IMAGE`; a script also needs the "
         "interpreter of its first line, a dynamic program its loader"

@@ -47,8 +47,13 @@ def cap_masks(sets: Capabilities | None, available: int) -> tuple[int, int, int,
     permitted = cap_mask(sets.permitted, available, problems)
     effective = cap_mask(sets.effective, available, problems) & permitted
     inheritable = cap_mask(sets.inheritable, available, problems)
-    ambient = cap_mask(sets.ambient, available, problems) & permitted & inheritable
+    asked = cap_mask(sets.ambient, available, problems)
+    ambient = asked & permitted & inheritable
     warnings = [f"process.capabilities: {name} {why}: left out" for name, why in problems.items()]
+    warnings += [
+        f"process.capabilities.ambient: can't raise ambient capability {name}: it is not permitted and inheritable"
+        for name in cap_names(asked & ~ambient)
+    ]
     return bounding, effective, permitted, inheritable, ambient, warnings
 
 

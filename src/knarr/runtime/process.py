@@ -93,7 +93,8 @@ def _number(text: str, flag: str) -> int:
 
 
 def _with_caps(sets: Capabilities | None, names: Sequence[str]) -> Capabilities | None:
-    """More capabilities for the process, none for what a program of another user would inherit (CVE-2022-29162)."""
+    """More capabilities for the process; its programs get those that it may hand on, and no other becomes such a one
+    (CVE-2022-29162)."""
     if not names:
         return sets
     more = tuple(n if n.upper().startswith("CAP_") else f"CAP_{n}" for n in names)
@@ -103,4 +104,5 @@ def _with_caps(sets: Capabilities | None, names: Sequence[str]) -> Capabilities 
         bounding=(*sets.bounding, *more),
         effective=(*sets.effective, *more),
         permitted=(*sets.permitted, *more),
+        ambient=(*sets.ambient, *(name for name in more if name in sets.inheritable)),
     )
