@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from harness.capabilities import has
-from harness.machine import PREFIX, Machine, hierarchies, identity, remove_tree
+from harness.machine import PREFIX, Machine, hierarchies, identity, is_left, remove_tree
 
 KEPT = ("knarr", "tests")
 STATIC_SETS = ("bridges", "same", "subnets4", "subnets6")
@@ -151,6 +151,8 @@ def _reset_network() -> None:
 
 def _end(machine: Machine, before: Traces) -> None:
     """After a failure: end what is left, each process by its id, so that the next test is judged on its own."""
+    if is_left():
+        return  # an interrupted run: `sweep` of the next one ends what is in our cgroups
     known = {int(p.split()[0]) for p in before.processes}
     for pid in list(_processes(machine)):
         if pid not in known:

@@ -104,7 +104,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     _machine = Machine(state, tops, controllers, private)
 
 
+@pytest.hookimpl(
+    trylast=True
+)  # after an interrupted test's fixtures, which look below the cgroups that are left here
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    global _machine
     if _machine is None:
         return
     from harness.clean import remove_state
@@ -113,6 +117,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         _libc.umount2(str(entered.top).encode(), _MNT_DETACH)
         (entered.parent / "cgroup.procs").write_text(str(os.getpid()))
     remove_state(_machine.state, [entered.own for entered in _entered])
+    _machine = None
+
+
+def is_left() -> bool:
+    """From here on the paths of `Machine.cgroups` are the host's, with everybody's processes below them."""
+    return _machine is None
 
 
 def _only_controls_workers(config: pytest.Config) -> bool:
