@@ -47,6 +47,7 @@ static const struct op table[] = {
 	{ "net-device", 2, 3, IN_S | IN_S_LATE, op_net_device },
 	{ "netlink", 2, 3, ANYWHERE, op_netlink },
 	{ "new-session", 0, 0, ANYWHERE, op_new_session },
+	{ "no-link", 1, 1, IN_C, op_no_link },
 	{ "no-new-privs", 0, 0, IN_C, op_no_new_privs },
 	{ "oom-score", 1, 1, ANYWHERE, op_oom_score },
 	{ "open-node", 7, 7, IN_S, op_open_node },

@@ -45,7 +45,7 @@ OP(propagation); OP(overlay); OP(mount); OP(bind); OP(idmap_bind); OP(attach_pro
 /* prepared.c */
 OP(open_tree); OP(open_node);
 /* rootfs.c */
-OP(root); OP(make_dir); OP(make_link); OP(device); OP(mask); OP(readonly); OP(pivot); OP(move_root); OP(chroot); OP(root_attr);
+OP(root); OP(make_dir); OP(make_link); OP(no_link); OP(device); OP(mask); OP(readonly); OP(pivot); OP(move_root); OP(chroot); OP(root_attr);
 /* seed.c */
 OP(seed);
 /* settings.c */

@@ -126,6 +126,16 @@ void op_make_dir(int argc, char **argv)
 	close(fd);
 }
 
+void op_no_link(int argc, char **argv)
+{
+	(void)argc;
+	int fd = in_open_plain(argv[0], O_PATH);
+	if (fd >= 0)
+		close(fd);
+	else if (errno != ENOENT)
+		fail(errno, "");
+}
+
 void op_make_link(int argc, char **argv)
 {
 	(void)argc;

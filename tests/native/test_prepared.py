@@ -188,3 +188,10 @@ def test_a_root_that_is_a_slave_sees_what_the_host_mounts_in_it(native: Native, 
 
     assert "master:" in tags("0x80000")
     assert "master:" not in tags()
+
+
+def test_a_path_that_must_not_be_a_link(native: Native, rootfs: Rootfs) -> None:
+    (rootfs.lower / "link").symlink_to("bin")
+    for path, words in (("/bin", None), ("/nowhere", None), ("/link", 40), ("/link/sh", 40)):
+        outcome = native.init(rootfs.plan("true", inside=[step("no-link", path)]))
+        assert [int(w.split()[2]) for w in outcome.words] == ([words] if words else [])

@@ -52,6 +52,7 @@ _PHRASES = {
     "remount": "change the mount {0}",
     "copy-up": "copy the content of {0} into its tmpfs",
     "make-dir": "make directory {0}",
+    "no-link": "use {0}",
     "make-link": "make link {0}",
     "device": "make device {0}",
     "mask": "mask {0}",

@@ -37,6 +37,9 @@ def device_steps(spec: Spec, ns: Namespaces, facts: HostFacts) -> Iterator[Step]
     """Nodes as the host's root; in a user namespace, where mknod is refused, made by the setter or the host's own."""
     if brings_own_dev(spec):
         return
+    if not any(in_root(m.destination, "mounts") == "/dev" for m in spec.mounts):
+        # The image's own directory: were it a link, the nodes would lie where nobody looks for them.
+        yield Step("no-link", ("/dev",), "linux.devices")
     make = _node if _may_mknod(ns, facts) else _bound
     early = _made_early(ns, facts)
     asked = {in_root(d.path, f"linux.devices[{i}].path") for i, d in enumerate(spec.linux.devices)}

@@ -93,3 +93,11 @@ def time_steps(ns: Namespaces, linux: Linux, facts: HostFacts, *, in_child: bool
         lines.append(f"{clock} {offset.secs} {offset.nanosecs}\n")
     if lines:
         yield Step("write", ("/proc/self/timens_offsets", "".join(lines)), "linux.timeOffsets")
+
+
+def loopback_step() -> Step:
+    """Switches `lo` on: RTM_SETLINK for index 1 (rtnetlink(7))."""
+    from struct import pack  # in the machine's byte order
+
+    request = pack("=IHHII", 32, 19, 0x5, 0, 0) + pack("=BxHiII", 0, 0, 1, 1, 1)
+    return Step("netlink", ("0", request.hex()), "linux.namespaces")

@@ -137,15 +137,20 @@ def available_caps(facts: HostFacts, in_userns: bool) -> int:
     return (1 << facts.last_cap + 1) - 1 if in_userns else facts.capabilities
 
 
-def seccomp_step(seccomp: Seccomp, arch: str, state: tuple[str, ...] = ()) -> Step:
-    """`state` is what an agent is told, see `knarr.plan.state`; without one, nobody listens."""
+def seccomp_step(
+    seccomp: Seccomp, arch: str, state: tuple[str, ...] = (), *, known_only: bool = False
+) -> Step:
+    """`state` is what an agent is told, see `knarr.plan.state`; without one, nobody listens. `known_only`: a call that
+    no machine has is an error."""
     from knarr.plan.seccomp_default import usual_filter  # not for --privileged
 
     usual = usual_filter(seccomp, arch)
     if usual:
         return Step("seccomp", (f"{SPEC_ALLOW:#x}", usual), "linux.seccomp")
-    from knarr.plan.seccomp import compile_filter, filter_flags
+    from knarr.plan.seccomp import check_names, compile_filter, filter_flags
 
+    if known_only:
+        check_names(seccomp)
     args = (f"{filter_flags(seccomp):#x}", compile_filter(seccomp, arch).hex())
     return Step("seccomp", (*args, *state), "linux.seccomp")
 

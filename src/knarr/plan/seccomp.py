@@ -122,6 +122,15 @@ def compile_filter(seccomp: Seccomp, arch: str) -> bytes:
     return program
 
 
+def check_names(seccomp: Seccomp) -> None:
+    """Raises `UsageError` for a call that none of the machines we know has."""
+    known = {name for arch in ARCHITECTURES.values() for name in _table(arch.table)}
+    for i, rule in enumerate(seccomp.syscalls):
+        for name in rule.names:
+            if name not in known:
+                raise UsageError(f"{ORIGIN}.syscalls[{i}].names: no system call is called {quoted(name)}")
+
+
 def filter_flags(seccomp: Seccomp) -> int:
     """SECCOMP_FILTER_FLAG_*. Without any, speculation is left as it is, as runc does: disabling it is slow."""
     flags = 0 if seccomp.flags else SPEC_ALLOW

@@ -10,7 +10,7 @@ from knarr.plan import cgroup as cg
 from knarr.plan.devices import device_steps, early_device_steps
 from knarr.plan.idmap import denies_setgroups, idmap_steps, is_mapped
 from knarr.plan.mounts import early_steps, host_path, in_root, mount_steps
-from knarr.plan.namespaces import clone_kinds, join_steps, read_namespaces, time_steps
+from knarr.plan.namespaces import clone_kinds, join_steps, loopback_step, read_namespaces, time_steps
 from knarr.plan.process import (
     available_caps,
     groups_policy,
@@ -28,12 +28,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from knarr.oci.spec import Process, Spec
+    from knarr.oci.spec import Process, Resources, Spec
     from knarr.plan.cgroup import CgroupPlacement
     from knarr.plan.facts import HostFacts
     from knarr.plan.namespaces import Namespaces
 
 SIGKILL = 9
+FAIL_UNKNOWN_CALL = "run.oci.seccomp_fail_unknown_syscall"  # an annotation of crun's
 
 
 class Setting(Record):
@@ -78,9 +79,13 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     check_possible(spec, process, ns, host_mounts=where.host_mounts)
     in_userns, warnings, steps = ns.own("user"), list[str](), list[Step]()
     place = where.cgroup or cg.CgroupPlacement()
-    limits, last_limits = cg.resource_steps(spec.linux.resources, place, facts, warnings, strict=where.strict)
+    resources = _as_its_version_means(spec)
+    limits, last_limits = cg.resource_steps(resources, place, facts, warnings, strict=where.strict)
     agent, agent_told = agent_state(spec, where.container_id, where.bundle)
-    seccomp = spec.linux.seccomp and seccomp_step(spec.linux.seccomp, facts.arch, agent_told)
+    strict_names = spec.annotations.get(FAIL_UNKNOWN_CALL, "0") != "0"
+    seccomp = spec.linux.seccomp and seccomp_step(
+        spec.linux.seccomp, facts.arch, agent_told, known_only=strict_names
+    )
     groups = groups_policy(
         denied="user" in ns.new and denies_setgroups(spec.linux, facts), kept=where.keep_groups
     )
@@ -118,14 +123,14 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     )  # C is where it stays
     add(time_steps(ns, spec.linux, facts, in_child=True))
     add(_name_steps(spec, ns))
-    add(where.network_child_steps)  # before sysctls, which name its interfaces
-    add(label_steps(process, facts, warnings))  # through the host's /proc, which an image cannot forge
+    add(where.network_child_steps or _loopback(ns))  # before sysctls, which name its interfaces
     add(rootfs_steps(spec, where.rootfs, ns, where.bundle))  # before everything that lies in it
     add(seed_steps(where.seeds))  # volumes get what the image has there, before they cover it
     add(mount_steps(spec, ns, where.cgroup, facts, where.bundle))  # before devices: /dev is one of them
     add(device_steps(spec, ns, facts))  # before masks: they are made of /dev/null
     add(Step("pause", (label,), "setting.pauses") for label in where.mounted_pauses)  # hooks of the runtime
     add(_hook_steps(spec, where, started=False))  # see the mounts, and may still add to them
+    add(label_steps(process, facts, warnings))  # what is executed from here on is the container's
     add(_sysctl_steps(spec, ns))  # before /proc/sys becomes read-only
     add(_working_directory(process))  # before the root becomes read-only
     add(
@@ -199,6 +204,24 @@ def _become_steps(where: Setting, in_userns: bool) -> Iterator[Step]:
         yield Step("keyring", (where.keyring,), "process")
 
 
+def _as_its_version_means(spec: Spec) -> Resources:
+    """Before 1.3.0 the specification did not say that a limit of 0 processes is one, and nobody took it for that."""
+    resources = spec.linux.resources
+    if (
+        resources.pids
+        and resources.pids.limit == 0
+        and spec.oci_version.startswith(("0.", "1.0.", "1.1.", "1.2."))
+    ):
+        return resources._replace(pids=None)
+    return resources
+
+
+def _loopback(ns: Namespaces) -> Iterator[Step]:
+    """A new network namespace comes with `lo` switched off, which no program expects."""
+    if "net" in ns.new:
+        yield loopback_step()
+
+
 def _name_steps(spec: Spec, ns: Namespaces) -> Iterator[Step]:
     for op, name in (("hostname", spec.hostname), ("domainname", spec.domainname)):
         if name:
@@ -232,7 +255,7 @@ def _sysctl_steps(spec: Spec, ns: Namespaces) -> Iterator[Step]:
         return
     from knarr.plan.sysctl import sysctl_steps  # few containers set any
 
-    yield from sysctl_steps(spec.linux.sysctl, ns)
+    yield from sysctl_steps(spec.linux.sysctl, ns, spec.domainname)
 
 
 def _working_directory(process: Process) -> Iterator[Step]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from knarr.errors import UsageError
-from knarr.plan.step import Step, key
+from knarr.plan.step import Step, key, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,10 +16,11 @@ IPC = frozenset(
      "kernel/shmmni", "kernel/shm_rmid_forced", "kernel/auto_msgmni", "kernel/msg_next_id", "kernel/sem_next_id",
      "kernel/shm_next_id")
 )  # fmt: skip
-UTS = frozenset(("kernel/domainname", "kernel/hostname"))
+DOMAIN, HOST = "kernel/domainname", "kernel/hostname"
+UTS = frozenset((DOMAIN, HOST))
 
 
-def sysctl_steps(sysctls: Mapping[str, str], ns: Namespaces) -> Iterator[Step]:
+def sysctl_steps(sysctls: Mapping[str, str], ns: Namespaces, domainname: str = "") -> Iterator[Step]:
     for name, value in sysctls.items():
         origin = f"linux.sysctl[{key(name)}]"
         path = sysctl_path(name)
@@ -34,6 +35,12 @@ def sysctl_steps(sysctls: Mapping[str, str], ns: Namespaces) -> Iterator[Step]:
         if not ns.own(kind):
             raise UsageError(
                 f"{origin}: would change the host: the container has no {kind} namespace of its own"
+            )
+        if path == HOST:
+            raise UsageError(f"{origin}: a container has it from the field hostname")
+        if path == DOMAIN and domainname not in ("", value):
+            raise UsageError(
+                f"{origin}: {quoted(value)} contradicts the field domainname, {quoted(domainname)}"
             )
         yield Step("sysctl", (path, value), origin)
 

@@ -164,3 +164,8 @@ def test_devices_that_the_container_may_not_make() -> None:
 def test_guarded_paths_are_absolute(field: str) -> None:
     with pytest.raises(UsageError, match=r"Paths\[1\]: 'proc/x' is not absolute"):
         steps(**{field: ("/a", "proc/x")})  # type: ignore[arg-type]
+
+
+def test_the_images_own_dev_is_no_link() -> None:
+    assert "no-link /dev" in of(steps(), "linux.devices")
+    assert "no-link /dev" not in of(steps(Mount("/dev/", "t", "tmpfs")), "linux.devices")

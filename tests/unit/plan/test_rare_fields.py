@@ -7,16 +7,22 @@ import pytest
 from knarr.errors import HostError, KnarrError, UsageError
 from knarr.oci.spec import (
     CpuAffinity,
+    Hook,
+    Hooks,
     IntelRdt,
     IoPriority,
     Linux,
     MemoryPolicy,
     Namespace,
     NetDevice,
+    Pids,
     Process,
+    Resources,
     Root,
     Scheduler,
+    Seccomp,
     Spec,
+    SyscallRule,
 )
 from knarr.plan.cgroup import CgroupPlacement, V1Place
 from knarr.plan.exec import ExecSetting, ExecTarget, exec_plan
@@ -255,3 +261,64 @@ def test_classes_that_are_none(rdt: IntelRdt, field: str) -> None:
 def test_without_resctrl_it_is_an_error() -> None:
     with pytest.raises(HostError, match="linux.intelRdt: no resctrl filesystem is mounted"):
         steps(intel_rdt=IntelRdt(), facts=FACTS._replace(resctrl=""))
+
+
+# ---- names, limits of old, lo
+
+
+def test_names_have_one_place() -> None:
+    def named(sysctl: dict[str, str], domainname: str = "") -> list[Step]:
+        linux = Linux(namespaces=(Namespace("mount"), Namespace("uts")), sysctl=sysctl)
+        spec = Spec("1.3.0", Root("/r"), (), Process("/", ("sh",)), domainname=domainname, linux=linux)
+        return list(container_plan(spec, FACTS, Setting()).steps)
+
+    for sysctl, domainname in (({"kernel.hostname": "a"}, ""), ({"kernel.domainname": "a"}, "b")):
+        with pytest.raises(UsageError, match=r"linux.sysctl\[kernel\."):
+            named(sysctl, domainname)
+    assert named({"kernel.domainname": "a"}, "a")
+    assert named({"kernel.domainname": "a"})
+
+
+@pytest.mark.parametrize(
+    ("version", "files"), [("1.2.1", []), ("1.0.2-dev", []), ("1.3.0", ["0"]), ("1.10.0", ["0"])]
+)
+def test_no_processes_is_a_limit_since_1_3(version: str, files: list[str]) -> None:
+    linux = Linux(namespaces=(Namespace("mount"),), resources=Resources(pids=Pids(0)))
+    place = CgroupPlacement((V1Place(("pids",), "/cg/p"),))
+    plan = container_plan(
+        Spec(version, Root("/r"), (), Process("/", ("sh",)), linux=linux), FACTS, Setting(cgroup=place)
+    )
+    assert [s.args[1] for s in plan.steps if s.args[:1] == ("/cg/p/pids.max",)] == files
+
+
+def test_a_new_network_namespace_has_lo() -> None:
+    assert [s.op for s in steps(net="") if s.op == "netlink"] == ["netlink"]
+    assert [s for s in steps(net="/run/netns/a") if s.op == "netlink"] == []
+
+
+def test_labels_are_not_for_hooks() -> None:
+    hooks = Hooks(create_container=(Hook("/h"),))
+    spec = Spec(
+        "1.3.0", Root("/r"), (), Process("/", ("sh",), apparmor_profile="p"), hooks=hooks,
+        linux=Linux(namespaces=(Namespace("mount"),)),
+    )  # fmt: skip
+    order = [s.op for s in container_plan(spec, FACTS._replace(apparmor=True), Setting()).steps]
+    assert order.index("hook") < order.index("label") < order.index("pivot")
+
+
+def test_calls_that_nobody_knows_are_an_error_for_who_asks_for_that() -> None:
+    seccomp = Seccomp("SCMP_ACT_ALLOW", syscalls=(SyscallRule(("read", "reed"), "SCMP_ACT_ERRNO"),))
+    spec = Spec(
+        "1.3.0",
+        Root("/r"),
+        (),
+        Process("/", ("sh",)),
+        linux=Linux(namespaces=(Namespace("mount"),), seccomp=seccomp),
+    )
+    assert container_plan(spec, FACTS, Setting())
+    with pytest.raises(
+        UsageError, match=r"linux.seccomp.syscalls\[0\].names: no system call is called 'reed'"
+    ):
+        container_plan(
+            spec._replace(annotations={"run.oci.seccomp_fail_unknown_syscall": "1"}), FACTS, Setting()
+        )
