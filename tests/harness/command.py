@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import pytest
 
@@ -136,7 +136,7 @@ class Knarr:
 @pytest.fixture
 def knarr(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Knarr]:
     """The command line as whoever runs the tests."""
-    yield from _with_state(machine, "knarr", None)
+    yield from with_state(Knarr(machine.state / "knarr"))
 
 
 @pytest.fixture
@@ -145,14 +145,17 @@ def user(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Knarr]:
     if not machine.private:
         if os.geteuid() == 0 or not has("userns"):
             pytest.skip(f"{SKIPPED}{'root' if os.geteuid() == 0 else 'userns'}")
-        yield from _with_state(machine, "user", None)
+        yield from with_state(Knarr(machine.state / "user"))
         return
     assert pwd.getpwnam(USER).pw_uid == UID
-    yield from _with_state(machine, "user", UID)
+    yield from with_state(Knarr(machine.state / "user", uid=UID))
 
 
-def _with_state(machine: Machine, name: str, uid: int | None) -> Iterator[Knarr]:
-    command = Knarr(machine.state / name, uid=uid)
+C = TypeVar("C", bound=Knarr)
+
+
+def with_state(command: C) -> Iterator[C]:
+    """The command, and afterwards none of its containers and files."""
     try:
         yield command
         command.clear()

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from harness.command import Knarr
+from harness.command import Knarr, with_state
 from harness.machine import UID, Machine, remove_tree
 
 CAPABILITIES = ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE"]
@@ -70,21 +70,13 @@ class Runtime(Knarr):
 @pytest.fixture
 def runtime(machine: Machine) -> Iterator[Runtime]:
     """As whoever runs the tests."""
-    yield from _with_state(Runtime(machine.state / "runtime"))
+    yield from with_state(Runtime(machine.state / "runtime"))
 
 
 @pytest.fixture
 def user_runtime(machine: Machine) -> Iterator[Runtime]:
     """As an ordinary user with subordinate ids."""
-    yield from _with_state(Runtime(machine.state / "user-runtime", uid=UID if machine.private else None))
-
-
-def _with_state(command: Runtime) -> Iterator[Runtime]:
-    try:
-        yield command
-        command.clear()
-    finally:
-        remove_tree(command.home)
+    yield from with_state(Runtime(machine.state / "user-runtime", uid=UID if machine.private else None))
 
 
 @pytest.fixture

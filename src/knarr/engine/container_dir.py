@@ -24,10 +24,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import struct
 
 from knarr.engine.options import ContainerOptions
 from knarr.errors import Conflict, DataError, NotFound
+from knarr.host import locks
 from knarr.oci import json
 from knarr.oci.document import decode, document, encode
 from knarr.oci.image import RunConfig
@@ -73,9 +73,6 @@ class RunRecord(Record):
 PATIENCE_S = 10.0  # how long one command waits for another that has the container's lock
 _ID_LENGTH = 64
 MAKING = "~"  # ends the name of a container directory that is being made or removed
-# struct flock of fcntl(2): l_type, l_whence, l_start, l_len, l_pid.
-_FLOCK = "hhqqi4x"
-_WRITE_LOCK = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 class ContainerDir:
@@ -127,7 +124,7 @@ class ContainerDir:
         except FileNotFoundError:
             raise NotFound("container", self.id) from None
         try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WRITE_LOCK)
+            locks.take(fd)
             # The one who held it may have removed the container meanwhile.
             if os.fstat(fd).st_nlink == 0:
                 raise NotFound("container", self.id)
@@ -143,15 +140,7 @@ class ContainerDir:
 
     def alive(self) -> bool:
         """Does anybody hold the lock. Asks without taking it, so that a question never disturbs a start."""
-        try:
-            fd = os.open(f"{self.root}/lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WRITE_LOCK)
-        finally:
-            os.close(fd)
-        return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
+        return locks.held(f"{self.root}/lock")
 
     def _read(self, name: str) -> bytes:
         try:
@@ -170,7 +159,7 @@ def create_dir(paths: Paths, container_id: str, *, once: bool = False) -> tuple[
     os.mkdir(making, 0o700)
     # Locked before it has its name: a command that sweeps leftovers must never see a lock that nobody holds yet.
     fd = os.open(f"{making}/lock~", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WRITE_LOCK)
+    locks.take(fd)
     os.rename(f"{making}/lock~", f"{making}/lock")
     for name in ("upper", "rootfs"):
         os.mkdir(f"{making}/{name}", 0o755)

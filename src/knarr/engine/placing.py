@@ -188,23 +188,10 @@ def with_parent(pid: int) -> tuple[int, int]:
 
 
 def entrance(at: CgroupPlacement, process: str) -> CgroupPlacement:
-    """Where another process of the container may start: a cgroup whose children were given controllers (systemd or
-    docker inside the container did that) takes none, so then it is the one that its first process is in now.
-    `process` is that one's directory in /proc."""
-    if not at.v2:
-        return at
-    try:
-        with open(f"{at.v2}/cgroup.subtree_control", encoding="ascii") as file:
-            if not file.read().strip():
-                return at
-        with open(f"{process}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            own = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
-    except (OSError, StopIteration):
-        return at
-    # Both paths end alike: `own` is seen from our cgroup namespace, `at.v2` from the mount.
-    top = at.v2[at.v2.rindex("/knarr") :]
-    _, found, below = own.partition(top)
-    return at._replace(v2=at.v2 + below) if found and ".." not in below else at
+    """Where another process of the container may start. `process` is its first one's directory in /proc."""
+    from knarr.host.cgroups import entrance
+
+    return at._replace(v2=entrance(at.v2, process)) if at.v2 else at
 
 
 def _parent(pid: int) -> int:

@@ -63,6 +63,29 @@ def alone_in(path: str) -> bool:
         return False
 
 
+def entrance(path: str, process: str) -> str:
+    """Where another process can start that belongs into a v2 cgroup: one whose children were given controllers (systemd
+    or docker inside a container did that) takes none, so then it is the one below that `process` is in now.
+
+    `process` is the directory in /proc of a process that began in the cgroup.
+    """
+    try:
+        if not _read(f"{path}/cgroup.subtree_control").strip():
+            return path
+        with open(f"{process}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            own = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
+    except (OSError, StopIteration):
+        return path
+    # `own` is seen from our cgroup namespace, `path` from the mount: as much of its end as both have in common.
+    names = path.split("/")
+    for first in range(1, len(names)):
+        _, found, below = f"{own}/".partition(f"/{'/'.join(names[first:])}/")
+        if found:
+            below = below.rstrip("/")
+            return f"{path}/{below}" if below and ".." not in below.split("/") else path
+    return path
+
+
 def delegated(path: str) -> bool:
     """Has systemd handed this cgroup to what runs in it. (`user.delegate` since systemd 251; the other is for root.)"""
     for name in ("user.delegate", "trusted.delegate"):

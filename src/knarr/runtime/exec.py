@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from knarr.errors import Conflict
-from knarr.host import native
+from knarr.host import cgroups, native
 from knarr.host.launch import launch
 from knarr.plan.exec import ENTERED, ExecSetting, ExecTarget, exec_plan
 from knarr.plan.idmap import denies_setgroups
@@ -97,11 +97,7 @@ def _entered(container: Container) -> tuple[str, ...]:
 
 
 def entrance(container: Container, below: str) -> CgroupPlacement:
-    """The container's cgroup, or one `below` it.
-
-    On v2 a cgroup whose children were given controllers (systemd inside did that) takes no process: then it is the one
-    that its first process is in now.
-    """
+    """The container's cgroup, or one `below` it."""
     place = container.place
     if below:
         # `controller,controller:/path` of v1 is the same as `/path` here: a container's cgroup is one place.
@@ -113,15 +109,4 @@ def entrance(container: Container, below: str) -> CgroupPlacement:
         return place._replace(v1=v1, v2=place.v2 + tail if place.v2 else "")
     if not place.v2:
         return place
-    try:
-        with open(f"{place.v2}/cgroup.subtree_control", encoding="ascii") as file:
-            if not file.read().strip():
-                return place
-        with open(f"/proc/{container.pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-            own = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
-    except (OSError, StopIteration):
-        return place
-    # Both paths end alike: `own` is seen from our cgroup namespace, `place.v2` from the mount.
-    name = place.v2.rpartition("/")[2]
-    _, found, deeper = own.partition(f"/{name}/")
-    return place._replace(v2=f"{place.v2}/{deeper}") if found and ".." not in deeper.split("/") else place
+    return place._replace(v2=cgroups.entrance(place.v2, f"/proc/{container.pid}"))

@@ -15,12 +15,11 @@ Everything is written beside and renamed. What a container is doing is asked of 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
-import struct
 
 from knarr.errors import Conflict, DataError, HostError, NotFound, UsageError
+from knarr.host import locks
 from knarr.oci import json
 from knarr.oci.document import decode, encode
 from knarr.oci.spec import Spec
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _LONGEST_ID = 1024
-# struct flock of fcntl(2): l_type, l_whence, l_start, l_len, l_pid.
-_WRITE_LOCK = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 class Container(Record):
@@ -111,7 +108,7 @@ class StateDir:
             fd = os.open(f"{self.path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             raise no_such(self.id) from None
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _WRITE_LOCK)
+        locks.wait(fd)
         if os.fstat(fd).st_nlink == 0:  # whoever had it has removed the container
             os.close(fd)
             raise no_such(self.id)
@@ -119,15 +116,7 @@ class StateDir:
 
     def busy(self) -> bool:
         """Does a command hold the lock. Asks without taking it."""
-        try:
-            fd = os.open(f"{self.path}/lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WRITE_LOCK)
-        finally:
-            os.close(fd)
-        return bool(struct.unpack("hhqqi4x", answer)[0] != fcntl.F_UNLCK)
+        return locks.held(f"{self.path}/lock")
 
     def exists(self) -> bool:
         return os.path.isdir(self.path)
