@@ -45,13 +45,17 @@ class Runtime(Knarr):
     def status(self, container_id: str) -> str:
         return str(self.state(container_id)["status"])
 
-    def create(self, container_id: str, bundle: str, *words: str, **options: Any) -> Path:
-        """A container that waits for its start; the file that takes what it prints, which nobody waits for."""
+    def create(
+        self, container_id: str, bundle: str, *words: str, before: tuple[str, ...] = (), **options: Any
+    ) -> Path:
+        """A container that waits for its start; the file that takes what it prints, which nobody waits for.
+
+        `before` are global flags.
+        """
         output = self.home / f"{container_id}.out"
         with output.open("wb") as file:
-            process = self.popen(
-                "create", "-b", bundle, *words, container_id, stdin=subprocess.DEVNULL, stdout=file, **options
-            )
+            argv = (*before, "create", "-b", bundle, *words, container_id)
+            process = self.popen(*argv, stdin=subprocess.DEVNULL, stdout=file, **options)
             assert process.wait(60) == 0
         return output
 

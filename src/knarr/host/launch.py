@@ -28,7 +28,7 @@ def launch(
     fds: Mapping[int, int] | None = None,
     plan: int = -1,
     on_pid: Callable[[int], None] = lambda pid: None,
-    on_pause: Callable[[str], None] = lambda label: None,
+    on_pause: Callable[[str, int], None] = lambda label, pid: None,
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Execute a plan until its workload has been executed, or waits to be started (`wait-fifo`); the workload's pid.
@@ -57,7 +57,8 @@ def launch(
             elif word == b"warn":
                 on_warning(native.warning(steps, report))
             elif word == b"pause":
-                on_pause(rest.rpartition(b" ")[0].decode())
+                label, _, paused = rest.rpartition(b" ")
+                on_pause(label.decode(), int(paused))
                 ours.send(b"go")
             ready = word == b"ready"
         status = native.wait_for(setter)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 
 from knarr.errors import HostError
-from knarr.host.bus import MANAGER, BusError, sockets
-from knarr.plan.cgroup_limits import cpu_weight
+from knarr.host.bus import MANAGER, MANAGER_PATH, BusError, sockets
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Protocol
 
-    from knarr.oci.spec import Resources
+    from knarr.plan.unit_limits import Property
 
     class Manager(Protocol):
         """What is used of `knarr.host.bus.Bus`."""
@@ -39,11 +38,7 @@ if TYPE_CHECKING:
         def job_result(self, job: str, timeout_s: float) -> str: ...
 
 
-Property = tuple[str, tuple[str, object]]  # name, (D-Bus signature, value)
-
-UNLIMITED = (1 << 64) - 1
 _START_S = 30.0
-_QUOTA_STEP_US = 10_000  # systemd keeps a quota in steps of one per cent of a second
 
 
 class Scope(Record):
@@ -53,8 +48,10 @@ class Scope(Record):
     pids: tuple[int, ...]
     slice: str = ""  # systemd's default: system.slice, or the user's app.slice
     description: str = ""
-    limits: tuple[Property, ...] = ()
-    stop_timeout_s: float = 10.0  # between systemd's SIGTERM and SIGKILL, when it stops the scope by itself
+    others: tuple[Property, ...] = ()  # win over those below that everybody gets
+    limits: tuple[Property, ...] = ()  # those that this systemd does not know are left out
+    stop_timeout_s: float | None = 10.0  # between systemd's SIGTERM and SIGKILL; None: systemd's own
+    ours: bool = True  # nobody else makes units of this name: one that is there is a leftover
 
 
 def start_scope(bus: Manager, scope: Scope) -> str:
@@ -73,87 +70,64 @@ def start_scope(bus: Manager, scope: Scope) -> str:
 
 
 def _start(bus: Manager, scope: Scope) -> str:
-    nothing: list[object] = []
-    body = (scope.name, "fail", list(properties(scope)), nothing)
-    try:
+    while True:
+        nothing: list[object] = []
+        body = (scope.name, "fail", list(properties(scope)), nothing)
+        try:
+            return str(bus.manager("StartTransientUnit", "ssa(sv)a(sa(sv))", body)[0])
+        except BusError as e:
+            known = _without_unknown(scope.limits, e)
+            if len(known) < len(scope.limits):
+                scope = scope._replace(limits=known)
+                continue
+            if e.name != f"{MANAGER}.UnitExists":
+                raise
+        # One of that name that failed, or whose processes were killed a moment ago, and nobody has cleared away.
+        if scope.ours:
+            stop_scope(bus, scope.name)
+        else:
+            _forget_failed(bus, scope.name)
         return str(bus.manager("StartTransientUnit", "ssa(sv)a(sa(sv))", body)[0])
-    except BusError as e:
-        if e.name != f"{MANAGER}.UnitExists":
-            raise
-    # One of that name that failed, or whose processes were killed a moment ago, and that nobody has cleared away.
-    stop_scope(bus, scope.name)
-    return str(bus.manager("StartTransientUnit", "ssa(sv)a(sa(sv))", body)[0])
+
+
+def _without_unknown(limits: tuple[Property, ...], e: BusError) -> tuple[Property, ...]:
+    """Without the limit that this systemd is too old for: "Cannot set property X, or unknown property." """
+    name = e.text.removeprefix("Cannot set property ").partition(",")[0]
+    return tuple(limit for limit in limits if limit[0] != name)
 
 
 def properties(scope: Scope) -> Sequence[Property]:
     """The properties of a transient scope. Pure."""
-    found: list[Property] = [
-        ("Description", ("s", scope.description or f"knarr container {scope.name}")),
-        ("PIDs", ("au", list(scope.pids))),
-        ("Delegate", ("b", True)),
+    found: dict[str, tuple[str, object]] = {
+        "Description": ("s", scope.description or f"knarr container {scope.name}"),
+        "PIDs": ("au", list(scope.pids)),
+        "Delegate": ("b", True),
         # A container that was killed leaves no failed unit behind that keeps its name.
-        ("CollectMode", ("s", "inactive-or-failed")),
+        "CollectMode": ("s", "inactive-or-failed"),
+    }
+    if scope.stop_timeout_s is not None:
         # A scope waits for nothing at boot; at shutdown it is stopped before the machine's own parts go away.
-        ("TimeoutStopUSec", ("t", int(scope.stop_timeout_s * 1_000_000))),
-    ]
+        found["TimeoutStopUSec"] = ("t", int(scope.stop_timeout_s * 1_000_000))
     if scope.slice:
-        found.append(("Slice", ("s", scope.slice)))
-    return [*found, *scope.limits]
-
-
-def limit_properties(resources: Resources) -> tuple[Property, ...]:
-    """A container's limits (config-linux.md, Control groups) as systemd knows them on cgroup v2. Pure."""
-    found: list[Property] = []
-    if memory := resources.memory:
-        if memory.limit:
-            found.append(("MemoryMax", ("t", _bytes(memory.limit))))
-        if memory.reservation:
-            found.append(("MemoryLow", ("t", _bytes(memory.reservation))))
-        if memory.swap and (memory.swap < 0 or (memory.limit or 0) > 0):
-            # The specification counts memory and swap together, systemd swap alone.
-            swap = UNLIMITED if memory.swap < 0 else max(0, memory.swap - (memory.limit or 0))
-            found.append(("MemorySwapMax", ("t", swap)))
-    if cpu := resources.cpu:
-        if cpu.shares:
-            found.append(("CPUWeight", ("t", cpu_weight(cpu.shares))))
-        if cpu.quota and cpu.quota > 0:
-            per_second = cpu.quota * 1_000_000 // (cpu.period or 100_000)
-            found.append(("CPUQuotaPerSecUSec", ("t", -(-per_second // _QUOTA_STEP_US) * _QUOTA_STEP_US)))
-        if cpu.period:
-            found.append(("CPUQuotaPeriodUSec", ("t", cpu.period)))
-        if cpu.cpus:
-            found.append(("AllowedCPUs", ("ay", list_mask(cpu.cpus))))
-        if cpu.mems:
-            found.append(("AllowedMemoryNodes", ("ay", list_mask(cpu.mems))))
-    if resources.pids and resources.pids.limit:
-        limit = resources.pids.limit
-        found.append(("TasksMax", ("t", UNLIMITED if limit < 0 else limit)))
-    return tuple(found)
-
-
-def _bytes(limit: int) -> int:
-    return UNLIMITED if limit < 0 else limit
-
-
-def list_mask(text: str) -> bytes:
-    """`0-2,8` as a mask of bytes, the lowest first. Raises `HostError`."""
-    mask = 0
-    for part in text.replace(" ", "").strip(",").split(","):
-        first, dash, last = part.partition("-")
-        last = last if dash else first
-        if not (first.isdecimal() and last.isdecimal()) or len(last) > 5:
-            raise HostError(f"{text!r} is not a list of cpus or memory nodes")
-        for number in range(int(first), int(last) + 1):
-            mask |= 1 << number
-    return mask.to_bytes(max(1, -(-mask.bit_length() // 8)), "little")
+        found["Slice"] = ("s", scope.slice)
+    found.update(scope.others)
+    return [*found.items(), *scope.limits]
 
 
 def set_limits(bus: Manager, name: str, limits: Sequence[Property]) -> None:
     """Change the limits of a running scope until it ends. Raises `HostError`."""
-    try:
-        bus.manager("SetUnitProperties", "sba(sv)", (name, True, list(limits)))
-    except (BusError, OSError) as e:
-        raise _translated(f"cannot change {name}", e) from e
+    limits = tuple(limits)
+    while limits:
+        try:
+            bus.manager("SetUnitProperties", "sba(sv)", (name, True, list(limits)))
+            return
+        except BusError as e:
+            known = _without_unknown(limits, e)
+            if len(known) == len(limits):
+                raise _translated(f"cannot change {name}", e) from e
+            limits = known
+        except OSError as e:
+            raise _translated(f"cannot change {name}", e) from e
 
 
 def attach(bus: Manager, name: str, below: str, pids: Sequence[int]) -> None:
@@ -183,6 +157,13 @@ def control_group(bus: Manager, name: str) -> str:
     return str(value)
 
 
+def manager_cgroup(bus: Manager) -> str:
+    """The cgroup that a manager's units are below: "" for the system's. Raises `BusError`."""
+    asked = (f"{MANAGER}.Manager", "ControlGroup")
+    ((_, value),) = bus.call(MANAGER, MANAGER_PATH, "org.freedesktop.DBus.Properties", "Get", "ss", asked)
+    return str(value).rstrip("/")
+
+
 def stop_scope(bus: Manager, name: str) -> None:
     """End a scope, its processes, and a failed one's memory. Absent is fine. Raises `BusError` for anything else."""
     try:
@@ -191,6 +172,10 @@ def stop_scope(bus: Manager, name: str) -> None:
     except BusError as e:
         if e.name != f"{MANAGER}.NoSuchUnit":
             raise
+    _forget_failed(bus, name)
+
+
+def _forget_failed(bus: Manager, name: str) -> None:
     try:
         bus.manager("ResetFailedUnit", "s", (name,))
     except BusError as e:

@@ -131,6 +131,9 @@ def placement(
     """
     if ".." in path.split("/"):
         raise UsageError(f"linux.cgroupsPath: {quoted(path)} climbs out of its place")
+    if path and not path.strip("/."):
+        # Everything of the machine, or of the caller, would be the container's, and end with it.
+        raise UsageError(f"linux.cgroupsPath: {quoted(path)} names no cgroup of its own")
     needed = controllers_needed(resources)
     v1: list[V1Place] = []
     if not facts.rootless:  # v1 is never safely delegated to users

@@ -28,7 +28,7 @@ def device_rule_steps(rules: Sequence[DeviceRule], place: CgroupPlacement) -> li
         check_rule(rule, f"{ORIGIN}[{i}]")
     given = set(rules)
     numbered = [(part, f"{ORIGIN}[{i}]") for i, rule in enumerate(rules) for part in _of_both_types(rule)]
-    if not _allows_all(rules):
+    if not allows_all(rules):
         numbered += [(rule, ORIGIN) for rule in ALWAYS if rule not in given]
     directory = place.v1_of("devices")
     if directory:
@@ -38,7 +38,7 @@ def device_rule_steps(rules: Sequence[DeviceRule], place: CgroupPlacement) -> li
             )
             for rule, origin in numbered
         ]
-    if place.v2 and not _allows_all(rules):
+    if place.v2 and not allows_all(rules):
         from knarr.plan.bpf_devices import assemble
 
         return [Step("cgroup-devices", (place.v2, assemble([rule for rule, _ in numbered]).hex()), ORIGIN)]
@@ -68,5 +68,6 @@ def check_rule(rule: DeviceRule, origin: str) -> None:
         raise UsageError(f"{origin}: a rule for all devices has no numbers: say c or b")
 
 
-def _allows_all(rules: Sequence[DeviceRule]) -> bool:
+def allows_all(rules: Sequence[DeviceRule]) -> bool:
+    """Do these rules end with everything for everybody."""
     return bool(rules) and rules[-1].allow and rules[-1].type == "a" and set(rules[-1].access) == set("rwm")

@@ -43,6 +43,6 @@ def _deleting(container: Container) -> list[str]:
     paths = [step.args[0] for step in steps if step.op == "rmdir"]
     if not plain or any("\n" in path for path in paths):
         return []
-    if container.systemd or container.host_mount or container.rdt_group:
+    if container.place.scope or container.host_mount or container.rdt_group:
         return []
     return ["delete", *(f"rmdir {path}" for path in paths)]

@@ -14,6 +14,7 @@ from knarr.errors import UsageError
 from knarr.host import clock, native
 from knarr.host.launch import launch
 from knarr.oci.spec import Hooks, Process
+from knarr.plan.cgroup import SCOPE_PAUSE, CgroupPlacement
 from knarr.plan.setup import Plan, Setting, container_plan
 from knarr.plan.step import to_wire
 from knarr.record import Record
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from knarr.plan.facts import HostFacts
     from knarr.plan.step import Step
     from knarr.runtime.bundle import Bundle
+    from knarr.runtime.notify import Notices
 
 _NOBODY = Process("/", args=("/",))  # what a container without a process would fail to execute
 _HOOKS, _DONE = "hooks", "created"
@@ -52,6 +54,7 @@ class CreateRequest(Record):
     systemd_cgroup: bool = False
     waits: bool = True  # for `start`; without, it is started at once
     pdeathsig: bool = False
+    notify_socket: str = ""  # of the service manager: the container is given one that leads there
 
 
 class Created(Record):
@@ -60,6 +63,7 @@ class Created(Record):
     directory: StateDir
     container: Container
     lock: int
+    notices: Notices | None = None  # of one that is started already
 
 
 def create(request: CreateRequest, bundle: Bundle, facts: HostFacts, warn: Callable[[str], None]) -> Created:
@@ -68,7 +72,7 @@ def create(request: CreateRequest, bundle: Bundle, facts: HostFacts, warn: Calla
     lock = directory.claim()
     try:
         making = _Making(request, bundle, facts, directory, warn)
-        return Created(directory, making.run(), lock)
+        return Created(directory, making.run(), lock, making.notices)
     except BaseException:
         destroy(directory, directory.container(), bundle.spec.hooks, warn)
         os.close(lock)
@@ -93,6 +97,7 @@ class _Making:
         self.warn = warn
         self.hooks = bundle.spec.hooks or Hooks()
         self.pid = 0
+        self.notices: Notices | None = None
         self.container = Container(
             request.id,
             bundle.path,
@@ -100,9 +105,9 @@ class _Making:
             clock.now(),
             bundle.spec.oci_version,
             owner_uid=os.getuid(),
-            place=placing.place(facts, request.id, bundle.spec),
+            place=placing.place(facts, request.id, bundle.spec, systemd=request.systemd_cgroup),
             annotations=bundle.spec.annotations,
-            systemd=request.systemd_cgroup,
+            users_systemd=request.systemd_cgroup and facts.rootless,
             host_mount=0 if _has_mount_namespace(bundle.spec) else mount_id(bundle.rootfs),
         )
 
@@ -124,7 +129,9 @@ class _Making:
             self.directory.write("config.json", self.bundle.text)
             if self.request.waits:
                 self.directory.write("plan", wire)
-            self.directory.write_container(self.container)  # from here on `undo` knows what there may be
+            # From here on `destroy` knows what there may be. A scope may be another's until systemd has made ours.
+            nothing_yet = CgroupPlacement() if self.container.place.scope else self.container.place
+            self.directory.write_container(self.container._replace(place=nothing_yet))
             opened.append(native.sealed("knarr-plan", wire))
             self._launch(plan.steps, fds, opened[-1])
         finally:
@@ -154,6 +161,11 @@ class _Making:
             process = _NOBODY  # config.md, Process: only required at `start`, which refuses
         process = completed(process, self.bundle.rootfs, request.listen_fds)
         spec = spec._replace(process=process)
+        if request.notify_socket:
+            from knarr.runtime.notify import Notices, with_socket
+
+            spec = with_socket(spec, self.directory, request.notify_socket)
+            self.notices = None if request.waits else Notices(self.directory, request.notify_socket)
         where = Setting(
             cgroup=self.container.place,
             bundle=self.bundle.path,
@@ -176,16 +188,27 @@ class _Making:
         self.pid = pid
         self.container = self.container._replace(pid=pid, pid_start=native.start_time(pid))
 
-    def _on_pause(self, label: str) -> None:
+    def _on_pause(self, label: str, pid: int) -> None:
         if label == _HOOKS:
             state = state_document(
                 self.container, CREATED
             )  # runtime.md, State: "after step 2 in the lifecycle"
             self._run_hooks("prestart", state)
             self._run_hooks("createRuntime", state)
-        elif label == _DONE:
+        elif label == SCOPE_PAUSE:
+            from knarr.runtime import scope
+
+            place = self.container.place
+            scope.start(place, pid, self.container.id, self.bundle.spec, self.facts)
             self.directory.write_container(self.container)
-            if self.request.waits:
+        elif label == _DONE:
+            if self.container.place.scope:
+                from knarr.runtime import scope
+
+                resources = self.bundle.spec.linux.resources
+                scope.limit_pids(self.container.place, resources, user=self.facts.rootless)
+            self.directory.write_container(self.container)
+            if self.request.waits and not self.request.notify_socket:
                 self.directory.write(
                     ahead.NAME, ahead.written_ahead(self.container, self.bundle.spec).encode()
                 )

@@ -62,7 +62,7 @@ def destroy(
 ) -> None:
     """Undo what was made: what is left of its processes, its cgroups, its directory. The caller holds the lock."""
     if container:
-        remove_cgroups(container)
+        remove_cgroups(container, warn)
         _detach_mounts(container)
     directory.remove()
     if container and hooks and hooks.poststop:
@@ -111,7 +111,11 @@ def kill_init(container: Container) -> None:
         os.close(pidfd)
 
 
-def remove_cgroups(container: Container) -> None:
+def remove_cgroups(container: Container, warn: Callable[[str], None]) -> None:
     """Raises `HostError` when processes in them do not end."""
     if steps := tuple(cgroup.teardown_steps(container.place)):
         native.execute(steps)
+    if container.place.scope:
+        from knarr.runtime import scope
+
+        scope.stop(container.place, user=container.users_systemd, warn=warn)

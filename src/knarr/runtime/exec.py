@@ -60,6 +60,7 @@ def execute(
     """Start the process, a child of ours; its pid. Raises the failed step's error."""
     process = completed(process, f"/proc/{container.pid}/root")
     fds = Handed(request.preserve_fds)
+    place = entrance(container, request.cgroup)
     setting = ExecSetting(
         container_id=container.id,
         bundle=container.bundle,
@@ -67,14 +68,19 @@ def execute(
         groups_denied=bool(spec.linux.gid_mappings) and denies_setgroups(spec.linux, facts),
         preserve_fds=request.preserve_fds,
         keep_groups=keeps_groups(spec.annotations),
+        enter_scope=container.users_systemd and _far_from(place.v2, facts),
     )
-    target = ExecTarget(
-        container.pid, container.pid_start, _entered(container), entrance(container, request.cgroup)
-    )
+    target = ExecTarget(container.pid, container.pid_start, _entered(container), place)
     plan = exec_plan(spec, process, target, facts, setting)
     for text in plan.warnings:
         warn(text)
-    pid = launch(plan.steps, fds=fds.map, on_warning=warn)
+
+    def on_pause(label: str, pid: int) -> None:
+        from knarr.runtime import scope  # the only pause there is
+
+        scope.bring_in(place, pid)
+
+    pid = launch(plan.steps, fds=fds.map, on_pause=on_pause, on_warning=warn)
     if request.pid_file:
         try:
             write_pid_file(request.pid_file, pid)
@@ -83,6 +89,16 @@ def execute(
             native.wait_for(pid)
             raise
     return pid
+
+
+def _far_from(directory: str, facts: HostFacts) -> bool:
+    """May we not start a process in that cgroup of ours, from the one we are in: the kernel wants write access to
+    `cgroup.procs` of the one above both (cgroups(7), delegation)."""
+    v2 = facts.cgroup_v2
+    if v2 is None or not directory:
+        return False
+    above = os.path.commonpath((directory, v2.mount + v2.own))
+    return not os.access(f"{above}/cgroup.procs", os.W_OK)
 
 
 def _entered(container: Container) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ def describe(directory: StateDir) -> dict[str, Any]:
     document.setdefault("pid", 0)
     document["rootfs"] = container.rootfs
     document["created"] = container.created
+    if container.place.scope:
+        document["systemd-scope"] = container.place.scope
     document["owner"] = _user_name(container.owner_uid) if container.owner_uid else ""
     return document
 

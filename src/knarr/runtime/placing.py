@@ -1,4 +1,5 @@
-"""Which cgroup a container of `knarr-runtime` gets: `linux.cgroupsPath` (config-linux.md), or one by its id."""
+"""Which cgroup a container of `knarr-runtime` gets: `linux.cgroupsPath` (config-linux.md), or one by its id. Or a scope
+of systemd, where that is to manage it."""
 
 from __future__ import annotations
 
@@ -11,8 +12,12 @@ if TYPE_CHECKING:
     from knarr.plan.facts import HostFacts
 
 
-def place(facts: HostFacts, container_id: str, spec: Spec) -> CgroupPlacement:
+def place(facts: HostFacts, container_id: str, spec: Spec, *, systemd: bool = False) -> CgroupPlacement:
     """Absolute paths are below the hierarchies' mounts, relative ones and none below the caller's cgroup."""
+    if systemd:
+        from knarr.runtime import scope  # and D-Bus
+
+        return scope.place(facts, container_id, spec)
     linux = spec.linux
     return cgroup.placement(
         facts,

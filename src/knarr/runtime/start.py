@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from knarr.runtime.state_dir import Container, StateDir
 
 
-def start(directory: StateDir, warn: Callable[[str], None]) -> None:
+def start(directory: StateDir, warn: Callable[[str], None], notify_socket: str = "") -> None:
     """Raises `Conflict` for a container that is not waiting for it, and what a failing step raises.
 
-    The end of the FIFO says that the program was executed; a report in it, which step has failed.
+    The end of the FIFO says that the program was executed; a report in it, which step has failed. With a service
+    manager's socket that the container was made for it returns when the container is ready.
     """
+    notices = None
     lock = directory.lock()
     try:
         container = directory.container()
@@ -35,6 +37,10 @@ def start(directory: StateDir, warn: Callable[[str], None]) -> None:
             raise UsageError(
                 "process: is required to start a container", hint="delete it, and create it anew"
             )
+        if notify_socket and os.path.isdir(directory.notify):
+            from knarr.runtime.notify import Notices
+
+            notices = Notices(directory, notify_socket)
         report = said or _let_go(directory, container)
         directory.started()
         for line in report.split(b"\0"):
@@ -46,6 +52,8 @@ def start(directory: StateDir, warn: Callable[[str], None]) -> None:
             poststart(directory, container, directory.spec().hooks, warn)
     finally:
         os.close(lock)
+    if notices:
+        notices.wait(container, container.pid, warn)  # without the lock: it may take as long as it likes
 
 
 def _refusal(container_id: str, status: str) -> str:

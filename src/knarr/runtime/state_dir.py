@@ -8,6 +8,7 @@
             plan              the steps in wire form, to name the one that fails at `start`
             ahead             what `start` and `delete` will have to do (`knarr.runtime.ahead`)
             start             a FIFO; the container's process waits at it, gone once it was started
+            notify/           bound into the container when a service manager wants to hear that it is ready
 
 Everything is written beside and renamed. What a container is doing is asked of the kernel (`knarr.runtime.status`).
 """
@@ -47,7 +48,7 @@ class Container(Record):
     pid_start: int = 0
     place: CgroupPlacement = CgroupPlacement()
     annotations: Mapping[str, str] = {}
-    systemd: bool = False  # the cgroup is a scope that systemd was asked for
+    users_systemd: bool = False  # the place is a scope of the user's own systemd
     host_mount: int = (
         0  # without a mount namespace: the id of the mount that the root filesystem was in before ours
     )
@@ -87,6 +88,10 @@ class StateDir:
     @property
     def fifo(self) -> str:
         return f"{self.path}/start"
+
+    @property
+    def notify(self) -> str:
+        return f"{self.path}/notify"
 
     def claim(self) -> int:
         """Make the container's directory: its id is taken, and its lock held by the returned descriptor.
@@ -202,7 +207,11 @@ class StateDir:
     def remove(self) -> None:
         """The id is free again. The lock goes last but for the directory: who waits for it sees that it is gone."""
         for name in _names(self.path):
-            if name != "lock":
+            if name == "notify":
+                for inner in _names(self.notify):
+                    os.unlink(f"{self.notify}/{inner}")
+                os.rmdir(self.notify)
+            elif name != "lock":
                 os.unlink(f"{self.path}/{name}")
         for remove, path in ((os.unlink, f"{self.path}/lock"), (os.rmdir, self.path)):
             try:

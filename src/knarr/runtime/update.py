@@ -36,5 +36,9 @@ def update(
     )
     for text in warnings:
         warn(text)
+    if container.place.scope:
+        from knarr.runtime import scope
+
+        scope.change(container.place, resources, user=container.users_systemd)
     if before or after:
         native.execute([*before, *after])

@@ -52,4 +52,5 @@ def request_of(context: Context, bundle: Bundle, *, detached: bool) -> CreateReq
         no_pivot=parsed.flag("no-pivot"),
         new_keyring=not parsed.flag("no-new-keyring"),
         systemd_cgroup=context.systemd_cgroup,
+        notify_socket=os.environ.get("NOTIFY_SOCKET", ""),
     )

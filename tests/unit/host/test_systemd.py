@@ -9,16 +9,12 @@ import pytest
 from knarr.errors import HostError
 from knarr.host.bus import MANAGER, BusError, sockets
 from knarr.host.systemd import (
-    UNLIMITED,
     Scope,
-    limit_properties,
-    list_mask,
     properties,
     set_limits,
     start_scope,
     stop_scope,
 )
-from knarr.oci.spec import Cpu, Memory, Pids, Resources
 
 SCOPE = Scope("knarr-1.scope", (42,), slice="machine.slice")
 
@@ -95,7 +91,7 @@ def test_refused() -> None:
         start_scope(bus, SCOPE)
     assert "systemctl --user" in caught.value.hint
     with pytest.raises(HostError, match=r"cannot change knarr-1\.scope"):
-        set_limits(bus, "knarr-1.scope", ())
+        set_limits(bus, "knarr-1.scope", (("TasksMax", ("t", 7)),))
 
 
 def test_stop_is_content_with_nothing() -> None:
@@ -108,32 +104,36 @@ def test_no_slice_is_systemds_default() -> None:
     assert "Slice" not in dict(properties(SCOPE._replace(slice="")))
 
 
-def test_limits() -> None:
-    resources = Resources(
-        memory=Memory(limit=1000, swap=1500, reservation=500),
-        cpu=Cpu(shares=1024, quota=155_001, period=100_000, cpus="0-2,8", mems="0"),
-        pids=Pids(limit=7),
+def test_a_foreign_unit_of_that_name_is_let_be() -> None:
+    bus = FakeManager(units=("knarr-1.scope",))
+    with pytest.raises(HostError, match="already exists"):
+        start_scope(bus, SCOPE._replace(ours=False))
+    assert "StopUnit" not in [m for m, _ in bus.calls]
+
+
+class OldManager(FakeManager):
+    """Knows no `AllowedCPUs`."""
+
+    def manager(self, member: str, signature: str = "", body: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+        if member in ("StartTransientUnit", "SetUnitProperties") and "AllowedCPUs" in dict(body[2]):
+            raise BusError("x.PropertyReadOnly", "Cannot set property AllowedCPUs, or unknown property.")
+        return super().manager(member, signature, body)
+
+
+def test_limits_that_an_old_systemd_does_not_know() -> None:
+    bus = OldManager()
+    limits = (("TasksMax", ("t", 7)), ("AllowedCPUs", ("ay", b"\1")))
+    start_scope(bus, SCOPE._replace(limits=limits))
+    assert dict(bus.calls[0][1][2])["TasksMax"] == ("t", 7)
+    set_limits(bus, SCOPE.name, limits)
+    assert bus.calls[-1] == ("SetUnitProperties", (SCOPE.name, True, [("TasksMax", ("t", 7))]))
+
+
+def test_other_properties_win() -> None:
+    given = dict(
+        properties(SCOPE._replace(others=(("CollectMode", ("s", "inactive")),), stop_timeout_s=None))
     )
-    assert dict(limit_properties(resources)) == {
-        "MemoryMax": ("t", 1000),
-        "MemoryLow": ("t", 500),
-        "MemorySwapMax": ("t", 500),
-        "CPUWeight": ("t", 100),
-        "CPUQuotaPerSecUSec": ("t", 1_560_000),
-        "CPUQuotaPeriodUSec": ("t", 100_000),
-        "AllowedCPUs": ("ay", b"\x07\x01"),
-        "AllowedMemoryNodes": ("ay", b"\x01"),
-        "TasksMax": ("t", 7),
-    }
-    assert limit_properties(Resources()) == ()
-    unlimited = Resources(memory=Memory(limit=-1, swap=-1), cpu=Cpu(quota=-1), pids=Pids(limit=-1))
-    assert {value for _, value in limit_properties(unlimited)} == {("t", UNLIMITED)}
-
-
-@pytest.mark.parametrize("text", ["x", "1-", "", "0-99999999999", "-3"])
-def test_bad_lists(text: str) -> None:
-    with pytest.raises(HostError, match="is not a list of cpus"):
-        list_mask(text)
+    assert given["CollectMode"] == ("s", "inactive") and "TimeoutStopUSec" not in given
 
 
 def test_sockets() -> None:

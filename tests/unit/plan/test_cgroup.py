@@ -415,3 +415,9 @@ def test_default_devices_work_whatever_the_rules_say() -> None:
 def test_privileged_needs_no_program() -> None:
     rules = Resources(defaults.ALL_DEVICES)
     assert resource_steps(rules, place(ON_V2, resources=rules), ON_V2, []) == ([], [])
+
+
+@pytest.mark.parametrize("path", ["/", ".", "//", "./", "/."])
+def test_a_path_that_is_everybodys(path: str) -> None:
+    with pytest.raises(UsageError, match="names no cgroup of its own"):
+        placement(HostFacts((6, 1), "x86_64", 0, 0), "c1", path=path)

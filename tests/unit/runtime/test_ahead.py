@@ -35,7 +35,7 @@ def test_a_hook_or_an_error_is_pythons(spec: Spec, word: str) -> None:
 @pytest.mark.parametrize(
     "made",
     [
-        MADE._replace(systemd=True),
+        MADE._replace(place=PLACE._replace(scope="a.scope")),
         MADE._replace(host_mount=3),
         MADE._replace(rdt_group="/g"),
         MADE._replace(place=PLACE._replace(v2="/u/a\nb")),

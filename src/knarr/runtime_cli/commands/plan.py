@@ -18,7 +18,7 @@ def _plan(context: Context) -> int:
     container_id = context.parsed.text("id")
     terminal = bundle.spec.process is not None and bundle.spec.process.terminal
     where = Setting(
-        cgroup=placing.place(context.facts, container_id, bundle.spec),
+        cgroup=placing.place(context.facts, container_id, bundle.spec, systemd=context.systemd_cgroup),
         bundle=bundle.path,
         created_pause="created",
         console_fd=3 if terminal else -1,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from knarr.cli.options import Command, Option
 from knarr.host.launch import Attended
 from knarr.runtime.create import create
@@ -25,9 +27,14 @@ def _run(context: Context) -> int:
     if detached:
         created = create(request, bundle, context.facts, context.log.warn)
         poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
+        if created.notices:
+            os.close(created.lock)  # it may take as long as it likes
+            created.notices.wait(created.container, created.container.pid, context.log.warn)
         return 0
     with Attended() as front:
         created = create(request, bundle, context.facts, context.log.warn)
+        if created.notices:
+            created.notices.attend(created.container, context.log.warn)
         poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
         code = front.wait(created.container.pid)
     if not context.parsed.flag("keep"):
@@ -40,6 +47,8 @@ def _at_terminal(context: Context, bundle: Bundle, request: CreateRequest) -> in
 
     relay = Relay()
     created = create(request._replace(console_fd=relay.console_fd), bundle, context.facts, context.log.warn)
+    if created.notices:
+        created.notices.attend(created.container, context.log.warn)
     poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
     code = relay.attend(created.container.pid)
     if not context.parsed.flag("keep"):

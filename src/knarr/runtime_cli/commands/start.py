@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from knarr.cli.options import Command
 from knarr.runtime.start import start
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _start(context: Context) -> int:
-    start(context.directory(), context.log.warn)
+    start(context.directory(), context.log.warn, os.environ.get("NOTIFY_SOCKET", ""))
     return 0
 
 
