@@ -112,6 +112,7 @@ class _Making:
         )
 
     def run(self) -> Container:
+        placing.check_free(self.container.place)  # before it is written down as ours, to be removed
         fds = Handed(self.request.preserve_fds)
         opened: list[int] = []
         try:

@@ -3,6 +3,9 @@ of systemd, where that is to manage it."""
 
 from __future__ import annotations
 
+import os
+
+from knarr.errors import Conflict
 from knarr.plan import cgroup
 
 TYPE_CHECKING = False
@@ -27,3 +30,19 @@ def place(facts: HostFacts, container_id: str, spec: Spec, *, systemd: bool = Fa
         resources=linux.resources,
         every=True,
     )
+
+
+def check_free(place: CgroupPlacement) -> None:
+    """A cgroup that is there already must be nobody's: `delete` kills what is in it, and a frozen one would hold our own
+    process before it could say anything. Raises `Conflict`."""
+    for directory in place.directories:
+        if not os.path.isdir(directory):
+            continue
+        from knarr.host.cgroups import frozen, processes
+
+        if count := len(processes(directory)):
+            raise Conflict(
+                f"linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}"
+            )
+        if frozen(directory):
+            raise Conflict(f"linux.cgroupsPath: container's cgroup unexpectedly frozen: {directory}")

@@ -287,3 +287,28 @@ def test_without_any_namespace_the_host_gets_its_mounts_back(runtime: Runtime, b
     runtime.ok("exec", "c1", "test", "-e", "/tmp/x")
     runtime.ok("delete", "-f", "c1")
     assert Path("/proc/self/mountinfo").read_text().splitlines() == before
+
+
+@pytest.mark.requires("cgroup-v1")
+def test_a_cgroup_that_is_in_use_or_frozen_is_refused(runtime: Runtime, bundle: Bundle) -> None:
+    """And stays as it is, with what is in it."""
+    path = Path("/sys/fs/cgroup/freezer/in-use")
+    path.mkdir()
+    sleeper = subprocess.Popen(["sleep", "1000"])
+    try:
+        (path / "cgroup.procs").write_text(str(sleeper.pid))
+        where = bundle("true", linux={"cgroupsPath": "/in-use"})
+        assert "not empty" in runtime("create", "-b", where, "c1").stderr
+        assert sleeper.poll() is None
+        sleeper.kill()
+        sleeper.wait()
+        (path / "freezer.state").write_text("FROZEN")
+        assert "frozen" in runtime("run", "-b", where, "c1").stderr
+        assert os.listdir(runtime.containers) == []
+        (path / "freezer.state").write_text("THAWED")
+        assert runtime("run", "-b", where, "c1").code == 0
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+        if path.exists():
+            path.rmdir()
