@@ -308,3 +308,14 @@ def test_removing_what_is_not_there(cli: Knarr) -> None:
     assert (result.code, result.stdout) == (0, "")
     assert result.stderr.startswith("knarr: no such container: nobody")
     assert cli("rm", "nobody").code == 1
+
+
+def test_keeping_ones_id(user: Knarr, user_busybox: str) -> None:
+    shared = user.home / "shared"
+    shared.mkdir()
+    os.chown(shared, user.uid or os.geteuid(), -1)
+    flags = ("--userns", "keep-id", "-v", f"{shared}:/data", "-w", "/data")
+    uid = str(user.uid or os.geteuid())
+    assert run(user, user_busybox, "sh", "-c", "id -u; touch file", flags=flags) == uid
+    assert str((shared / "file").stat().st_uid) == uid
+    assert run(user, user_busybox, "id", "-u", flags=(*flags, "-u", "0")) == "0"

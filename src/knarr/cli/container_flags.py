@@ -83,7 +83,7 @@ OPTIONS = (
     Option("tty", "Give the container a terminal", "flag", "t"),
     Option("ulimit", "Set a resource limit", "many", metavar="NAME=SOFT[:HARD]"),
     Option("user", "User and group to run as", short="u", metavar="USER[:GROUP]"),
-    Option("userns", "User namespace: host, auto, keep-id or nomap"),
+    Option("userns", "User namespace: host, auto or keep-id"),
     Option("uts", "UTS namespace: host or private"),
     Option("volume", "Mount a host path or a volume", "many", "v", "[SOURCE:]TARGET[:OPTIONS]"),
     Option("workdir", "Working directory", short="w", metavar="DIR"),

@@ -7,6 +7,7 @@ import os
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, create_dir, take_name
 from knarr.engine.container_names import checked_name, draw_name, new_id
 from knarr.engine.process import command_line
+from knarr.engine.userns import with_own_user
 from knarr.errors import Conflict, KnarrError, NotFound, UsageError
 from knarr.host.clock import now
 
@@ -28,6 +29,7 @@ def create(
     """
     if options.name:
         options = options._replace(name=checked_name(options.name))
+    options = with_own_user(options, engine.facts)
     _check(options, image)
     engine.prepare_directories()
     container_id = new_id()

@@ -10,7 +10,7 @@ from knarr.engine.spec import Surroundings, build_spec
 from knarr.engine.spec_mounts import seeds
 from knarr.engine.start import compile_plan
 from knarr.engine.surroundings import FILES, Prepared
-from knarr.engine.userns import id_maps
+from knarr.engine.userns import id_maps, with_own_user
 from knarr.host.clock import now
 from knarr.host.users import identity_in
 from knarr.network.attach import resolve_mode
@@ -30,6 +30,7 @@ _ID = "0" * 64  # an id that no container has
 def preview(engine: Engine, options: ContainerOptions, image: Image, *, spec_only: bool) -> str:
     """The runtime specification as JSON, or the steps. Nothing is leased, made or written: the network's own steps,
     which name an address that would have to be taken, are shown as its loopback only."""
+    options = with_own_user(options, engine.facts)
     config = ContainerConfig(
         _ID,
         options.name or "preview",

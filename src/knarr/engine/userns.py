@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from knarr.engine.options import ContainerOptions
     from knarr.plan.facts import HostFacts
 
 Maps = tuple[tuple[IdMap, ...], tuple[IdMap, ...]]
@@ -17,8 +18,13 @@ Maps = tuple[tuple[IdMap, ...], tuple[IdMap, ...]]
 
 def id_maps(asked: str, facts: HostFacts, warnings: list[str]) -> Maps:
     """(uid maps, gid maps), empty for no user namespace. A user's container always has one. Raises `UsageError`."""
-    if asked not in ("", "host", "keep-id", "nomap", "auto"):
-        raise UsageError(f"invalid --userns {asked!r}", hint="host, auto, keep-id or nomap")
+    if asked == "nomap":
+        raise UsageError(
+            "--userns nomap: the images' files are yours, and nobody but root could show them as somebody else's",
+            hint="host, auto or keep-id",
+        )
+    if asked not in ("", "host", "keep-id", "auto"):
+        raise UsageError(f"invalid --userns {asked!r}", hint="host, auto or keep-id")
     if facts.euid == 0:
         if asked in ("", "host"):
             return (), ()
@@ -28,36 +34,35 @@ def id_maps(asked: str, facts: HostFacts, warnings: list[str]) -> Maps:
     uids, gids, cost = defaults.user_maps(facts)
     if cost:
         warnings.append(cost)
-    if asked == "keep-id":
-        return _keep(uids, facts.euid), _keep(gids, facts.egid)
-    if asked == "nomap":
-        return _others(uids), _others(gids)
-    return uids, gids
+    if asked != "keep-id":
+        return uids, gids
+    if len(uids) < 2 or len(gids) < 2:
+        raise UsageError("--userns keep-id needs subordinate ids", hint="`knarr doctor` says how to get them")
+    return kept(uids, facts.euid), kept(gids, facts.egid)
 
 
-def _keep(maps: Sequence[IdMap], own: int) -> tuple[IdMap, ...]:
-    """The caller keeps their own id inside; the subordinate ones fill the numbers around it."""
-    kept: list[IdMap] = []
-    inside = 0
-    for _, start, count in maps[1:]:
-        below = min(count, max(0, own - inside))
-        if below:
-            kept.append(IdMap(inside, start, below))
-            inside += below
-        if inside == own:
-            inside += 1
-        if count > below:
-            kept.append(IdMap(inside, start + below, count - below))
-            inside += count - below
-    return (*kept, IdMap(own, maps[0].host_id, 1))
+def with_own_user(options: ContainerOptions, facts: HostFacts) -> ContainerOptions:
+    """With keep-id the process is the caller, whoever the image would have it be; `--user` still counts. Pure."""
+    if options.security.userns != "keep-id" or options.user or facts.euid == 0:
+        return options
+    return options._replace(user=f"{facts.euid}:{facts.egid}")
 
 
-def _others(maps: Sequence[IdMap]) -> tuple[IdMap, ...]:
-    """Without the caller's own id: root inside is the first subordinate one."""
-    if len(maps) < 2:
-        raise UsageError("--userns nomap needs subordinate ids", hint="`knarr doctor` says how to get them")
-    inside, out = 0, []
-    for _, start, count in maps[1:]:
-        out.append(IdMap(inside, start, count))
-        inside += count
-    return tuple(out)
+def kept(maps: Sequence[IdMap], own: int) -> tuple[IdMap, ...]:
+    """The caller has their own number inside, and root is who would have had it. All others are who they are in the
+    usual map, by which images were unpacked: their files stay theirs. Pure; wants more than one id."""
+    (_, caller, _), *ranges = maps
+    found = [IdMap(own, caller, 1)]
+    displaced = -1
+    for inside, host, count in ranges:
+        before = own - inside
+        if 0 <= before < count:
+            displaced = host + before
+            found += [IdMap(inside, host, before), IdMap(own + 1, displaced + 1, count - before - 1)]
+        else:
+            found.append(IdMap(inside, host, count))
+    if displaced < 0:  # a number beyond all that is mapped: somebody has to be root
+        inside, host, count = found.pop()
+        displaced = host + count - 1
+        found.append(IdMap(inside, host, count - 1))
+    return tuple(sorted((IdMap(0, displaced, 1), *(m for m in found if m[2]))))
