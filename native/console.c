@@ -61,6 +61,26 @@ static void be_standard(int fd, int number)
 	SYS(dup2(fd, number), "standard descriptor %d", number);
 }
 
+/* What the image has there may be a link: the terminal would cover what it leads to (CVE-2025-52565, CVE-2026-88264). */
+static int console_target(void)
+{
+	char name[256];
+	struct stat st;
+	int parent = in_parent("/dev/console", name);
+	int made = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600);
+	if (made >= 0)
+		close(made);
+	else if (errno != EEXIST)
+		fail(errno, "/dev/console");
+	int there = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	SYS(there, "/dev/console");
+	SYS(fstat(there, &st), "/dev/console");
+	if (S_ISLNK(st.st_mode))
+		fail(ELOOP, "/dev/console");
+	close(parent);
+	return there;
+}
+
 void op_console(int argc, char **argv)
 {
 	(void)argc;
@@ -72,7 +92,7 @@ void op_console(int argc, char **argv)
 	if (truth(argv[3])) {
 		int tree = k_open_tree(terminal, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
 		SYS(tree, "/dev/console");
-		attach(tree, in_make("/dev/console", true, 0600, NULL));
+		attach(tree, console_target());
 	}
 	SYS(pass_fd((int)decimal(argv[0]), master, "terminal"), "socket");
 	close(master);
