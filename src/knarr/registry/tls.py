@@ -8,12 +8,12 @@ The system's authorities are looked up one by one in the hashed directory (0.1 m
 from __future__ import annotations
 
 import os
-import ssl
 from typing import TYPE_CHECKING
 
 from knarr.errors import HostError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable, Mapping
 
     from knarr.registry.registries import Trust
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 def context(host: str, trust: Trust, directories: Iterable[str]) -> ssl.SSLContext:
     """For connections to `host` (with port). Raises `HostError` naming a file that cannot be used."""
+    import ssl
+
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     if not trust.verify:
@@ -60,6 +62,8 @@ def has_authority(host: str, directories: Iterable[str]) -> bool:
 
 
 def _system_authorities(made: ssl.SSLContext) -> None:
+    import ssl
+
     paths = ssl.get_default_verify_paths()  # knows SSL_CERT_FILE and SSL_CERT_DIR
     if "SSL_CERT_FILE" in os.environ and paths.cafile:
         _authority(made, paths.cafile)
@@ -79,6 +83,8 @@ def _is_hashed(directory: str) -> bool:
 
 
 def _authority(made: ssl.SSLContext, path: str) -> None:
+    import ssl
+
     try:
         made.load_verify_locations(cafile=path)
     except ssl.SSLError as e:
@@ -88,6 +94,8 @@ def _authority(made: ssl.SSLContext, path: str) -> None:
 
 
 def _own_certificate(made: ssl.SSLContext, certificate: str, key: str) -> None:
+    import ssl
+
     try:
         made.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as e:

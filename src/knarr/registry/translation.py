@@ -1,38 +1,54 @@
-"""The seam to urllib3's errors: each becomes one of ours, in the system's own words where there are any."""
+"""The seam to the network's troubles: each becomes one of our errors, in the system's own words where there are any."""
 
 from __future__ import annotations
 
-import ssl
-
-from urllib3 import exceptions as trouble
+import sys
+from typing import TYPE_CHECKING
 
 from knarr.errors import RemoteError
+from knarr.registry.connection import Cut, Silent
 from knarr.registry.failures import Transient, Unreachable, WrongScheme, clean
+from knarr.registry.http import NotHttp
+from knarr.registry.reach import NoAnswer, NoSuchHost, ProxyTrouble, Refused
+
+if TYPE_CHECKING:
+    from ssl import SSLError
+    from typing import TypeGuard
+
+TROUBLES = (Cut, Silent, NotHttp, NoAnswer, NoSuchHost, ProxyTrouble, Refused)
 
 
 def translated(error: Exception, host: str) -> Exception:
-    """What urllib3, the socket or TLS raised while `host` was asked. The order matters: some inherit from others."""
-    if isinstance(error, trouble.ProxyError):
+    """What was raised while `host` was asked: one of `TROUBLES`, an `OSError` of the socket or TLS, a `ValueError`."""
+    if isinstance(error, ProxyTrouble):
         return RemoteError(
-            f"proxy for {host}: {_cause(error)}", hint="check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+            f"proxy for {host}: {_words(error)}", hint="check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
         )
-    if isinstance(error, (trouble.SSLError, ssl.SSLError)):
-        return _tls_failure(error, host)
-    if isinstance(error, trouble.NameResolutionError):
+    if isinstance(error, NoSuchHost):
         return Unreachable(f"registry {host}: no such host name, or no name server answers")
-    if isinstance(error, trouble.NewConnectionError):  # before its own base, the time-out
-        return Unreachable(f"registry {host}: {_cause(error)}", hint=_reach_hint(host))
-    if isinstance(error, trouble.ConnectTimeoutError):
+    if isinstance(error, Refused):
+        return Unreachable(f"registry {host}: {_words(error)}", hint=_reach_hint(host))
+    if isinstance(error, NoAnswer):
         return Unreachable(f"registry {host}: no answer to the connection in time", hint=_reach_hint(host))
-    if isinstance(error, (trouble.ReadTimeoutError, TimeoutError)):
-        return Transient(f"registry {host} stalls: it sent nothing in time")
-    if "IncompleteRead" in repr(error):  # wrapped once or twice, depending on where it happened
-        return Transient(f"registry {host} cut the connection off in the middle of an answer")
-    if "BadStatusLine" in str(error):
+    if isinstance(error, NotHttp):
         return WrongScheme(f"registry {host} does not speak HTTP here")
-    if isinstance(error, (trouble.LocationValueError, trouble.InvalidHeader, ValueError)):
+    if isinstance(error, Cut):
+        return Transient(f"registry {host} cut the connection off in the middle of an answer")
+    if isinstance(error, Silent):
+        return Transient(f"registry {host} ended the connection without an answer")
+    if isinstance(error, TimeoutError):
+        return Transient(f"registry {host} stalls: it sent nothing in time")
+    if _is_tls(error):
+        return _tls_failure(error, host)
+    if isinstance(error, ValueError):
         return RemoteError(f"registry {host}: its answer makes no sense: {clean(str(error))[:120]}")
-    return Transient(f"registry {host}: {_cause(error)}")
+    return Transient(f"registry {host}: {_words(error)}")
+
+
+def _is_tls(error: Exception) -> TypeGuard[SSLError]:
+    """Without importing `ssl` where there is none."""
+    ssl = sys.modules.get("ssl")
+    return ssl is not None and isinstance(error, ssl.SSLError)
 
 
 def _tls_failure(error: Exception, host: str) -> Exception:
@@ -59,16 +75,9 @@ def _reach_hint(host: str) -> str:
     return f"is it running? try `curl http://{host}/v2/`"
 
 
-def _cause(error: BaseException) -> str:
-    """The system's own words at the bottom of a chain of wrappers."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror.lower()
-        wrapped = getattr(cause, "original_error", None) or cause.__cause__ or cause.__context__
-        if wrapped is None:
-            wrapped = next((a for a in cause.args if isinstance(a, BaseException)), None)
-        if wrapped is None or wrapped is cause:
-            return clean(str(cause))[:160]
-        cause = wrapped
-    return clean(str(error))[:160]
+def _words(error: Exception) -> str:
+    """The system's own words for it, or its text."""
+    for one in (error, error.__cause__):
+        if isinstance(one, OSError) and one.strerror:
+            return clean(one.strerror.lower())[:160]
+    return clean(str(error))[:160] or "no reason is known"

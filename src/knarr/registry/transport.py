@@ -1,7 +1,9 @@
-"""One HTTP exchange with a registry: connection pools, TLS, proxies, redirects, and urllib3's errors as ours.
+"""One HTTP exchange with a registry: connections kept for the next one, redirects, a network's troubles as our errors.
 
-Redirects are followed here and not by urllib3, because of what must not follow them: `Authorization` stays with
-the host it was meant for, and a redirect never leads from HTTPS to HTTP.
+What must not follow a redirect: `Authorization` stays with the host it was meant for, and none leads from HTTPS to
+HTTP.
+
+Our own and no HTTP library: importing one took longer than fetching and unpacking a layer of 20 MB.
 """
 
 from __future__ import annotations
@@ -9,33 +11,36 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 from weakref import WeakSet
 
-import urllib3
-from urllib3 import exceptions as trouble
-from urllib3.connection import HTTPConnection, HTTPSConnection
-
 from knarr import __version__
-from knarr.errors import DataError, HostError, RemoteError
+from knarr.errors import DataError, RemoteError
 from knarr.record import Record
-from knarr.registry import proxies, tls
+from knarr.registry import proxies
+from knarr.registry.connection import Silent
 from knarr.registry.failures import Cancelled, Transient, Unreachable, clean
-from knarr.registry.translation import translated
+from knarr.registry.http import Head, target_of
+from knarr.registry.reach import Route, connect, parse_proxy, place_of
+from knarr.registry.registries import Trust
+from knarr.registry.translation import TROUBLES, translated
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
-    from urllib3.response import BaseHTTPResponse
-
-    from knarr.registry.registries import Trust
+    from knarr.registry.connection import Connection
 
 REDIRECTS_MAX = 10
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _SPEED_MIN = 512  # bytes per second; slower than that for a whole read timeout is a stall
 _ERROR_BODY_MAX = 64 * 1024
+_DRAIN_MAX = 16 * 1024
+_IDLE_MAX = 8  # connections to one host
+
+
+_Key = tuple[str, str, Trust]  # scheme, host, how far it is believed: who may share a connection
 
 
 class Limits(Record):
@@ -64,9 +69,9 @@ class Transport:
         self._certificates = certificates
         self._env = env
         self._lock = threading.Lock()
-        self._pools: dict[tuple[str, str, Trust], urllib3.PoolManager] = {}
+        self._idle: dict[_Key, list[Connection]] = {}
+        self._routes: dict[_Key, Route] = {}
         self._sockets: WeakSet[socket.socket] = WeakSet()
-        self._connections = _connections(self._adopt)
         self._answered: set[str] = set()
 
     def open(
@@ -84,11 +89,11 @@ class Transport:
         given = dict(headers)
         seen = {url}
         for _ in range(REDIRECTS_MAX + 1):
-            response = self._exchange(method, url, given, trust, body)
-            target = response.headers.get("Location")
-            if not follow or response.status not in _REDIRECTS or not target:
-                return Answer(self, response, host_of(url))
-            drain(response)
+            answer = self._exchange(method, url, given, trust, body)
+            target = answer.headers.get("Location")
+            if not follow or answer.status not in _REDIRECTS or not target:
+                return answer
+            answer.drain()
             url, before = _redirected(url, target), url
             if url in seen:
                 raise RemoteError(f"registry {first} redirects in a loop, at {clean(url)[:120]}")
@@ -113,17 +118,17 @@ class Transport:
     def close(self) -> None:
         """Closes idle connections."""
         with self._lock:
-            pools = list(self._pools.values())
-            self._pools.clear()
-        for pool in pools:
-            pool.clear()
+            idle = [each for kept in self._idle.values() for each in kept]
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
 
     def has_answered(self, host: str) -> bool:
         """Whether `host` has ever answered: then a refused connection is worth another attempt."""
         return host in self._answered
 
     def translate(self, error: Exception, host: str) -> Exception:
-        """The seam: what urllib3 or the socket raised, as an error of ours."""
+        """The seam: what the connection, the socket or TLS raised, as an error of ours."""
         if self.cancelled.is_set():
             return Cancelled()
         found = translated(error, host)
@@ -137,77 +142,102 @@ class Transport:
         if self.cancelled.is_set():
             _shut(connected)
 
+    def keep(self, key: _Key, connection: Connection) -> None:
+        """For the next request; closed when its answer was not read to the end."""
+        if connection.reusable and not self.cancelled.is_set():
+            with self._lock:
+                idle = self._idle.setdefault(key, [])
+                if len(idle) < _IDLE_MAX:
+                    idle.append(connection)
+                    return
+        connection.close()
+
     def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], trust: Trust, body: bytes | None
-    ) -> BaseHTTPResponse:
-        if self.cancelled.is_set():
-            raise Cancelled
+    ) -> Answer:
         host = host_of(url)
-        base = {"User-Agent": f"knarr/{__version__}", "Accept-Encoding": "identity"}
-        try:
-            response = self._pool(url, trust).request(
-                method, url, body=body, headers={**base, **headers}, redirect=False, retries=False,
-                preload_content=False, decode_content=False,
-                timeout=urllib3.Timeout(connect=self.limits.connect_s, read=self.limits.read_s),
-            )  # fmt: skip
-        except (trouble.HTTPError, OSError, ValueError) as e:
-            raise self.translate(e, host) from e
-        self._answered.add(host)
-        return response
+        fields = {
+            "Host": host, "User-Agent": f"knarr/{__version__}", "Accept-Encoding": "identity", **headers,
+        }  # fmt: skip
+        while True:
+            if self.cancelled.is_set():
+                raise Cancelled
+            connection = None
+            try:
+                key = (scheme_of(url), host, trust)
+                route = self._route(key, url)
+                connection = self._kept(key) or self._connect(route)
+                if route.whole_urls and route.proxy is not None and route.proxy.authorization:
+                    fields["Proxy-Authorization"] = route.proxy.authorization
+                target = target_of(url, absolute=route.whole_urls)
+                head = connection.exchange(method, target, fields, body)
+            except (*TROUBLES, OSError, ValueError) as e:
+                if connection is not None:
+                    connection.close()
+                    if connection.requests > 1 and body is None and isinstance(e, (Silent, ConnectionError)):
+                        continue  # the server had let go of a connection we kept (RFC 9110 9.2.2)
+                raise self.translate(e, host) from e
+            self._answered.add(host)
+            return Answer(self, key, connection, head)
 
-    def _pool(self, url: str, trust: Trust) -> urllib3.PoolManager:
-        host, scheme = host_of(url), scheme_of(url)
-        key = (scheme, host, trust)
+    def _kept(self, key: _Key) -> Connection | None:
+        while True:
+            with self._lock:
+                idle = self._idle.get(key)
+                connection = idle.pop() if idle else None
+            if connection is None or not connection.is_dropped():
+                return connection
+            connection.close()
+
+    def _connect(self, route: Route) -> Connection:
+        return connect(route, self.limits.connect_s, self.limits.read_s, self._adopt)
+
+    def _route(self, key: _Key, url: str) -> Route:
         with self._lock:
-            pool = self._pools.get(key)
-            if pool is None:
-                pool = self._pools[key] = self._new_pool(scheme, host, trust)
-        return pool
+            found = self._routes.get(key)
+            if found is None:
+                found = self._routes[key] = self._new_route(key, url)
+        return found
 
-    def _new_pool(self, scheme: str, host: str, trust: Trust) -> urllib3.PoolManager:
-        context = tls.context(host, trust, self._certificates) if scheme == "https" else None
-        if not trust.verify:
-            urllib3.disable_warnings(trouble.InsecureRequestWarning)  # the administrator said so
-        proxy = proxies.proxy_for(scheme, host, self._env)
-        if not proxy:
-            made = urllib3.PoolManager(num_pools=2, maxsize=8, ssl_context=context)
-            made.pool_classes_by_scheme = self._connections
-            return made
-        parts = urlsplit(proxy)
-        if parts.scheme not in ("http", "https"):
-            raise HostError(
-                f"proxy {parts.scheme}://{parts.hostname}: only http and https proxies can be used"
-            )
-        login = {}
-        if parts.username:
-            login = urllib3.make_headers(
-                proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            )
-        address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        made = urllib3.ProxyManager(address, maxsize=8, ssl_context=context, proxy_headers=login)
-        made.pool_classes_by_scheme = self._connections
-        return made
+    def _new_route(self, key: _Key, url: str) -> Route:
+        scheme, host, trust = key
+        name, port = place_of(url)
+        context = self._context(host, trust) if scheme == "https" else None
+        address = proxies.proxy_for(scheme, host, self._env)
+        if not address:
+            return Route(name, port, context)
+        proxy = parse_proxy(address)
+        its = self._context(f"{proxy.host}:{proxy.port}", Trust()) if proxy.scheme == "https" else None
+        return Route(name, port, context, proxy, its)
+
+    def _context(self, host: str, trust: Trust) -> ssl.SSLContext:
+        from knarr.registry import tls
+
+        return tls.context(host, trust, self._certificates)
 
 
 class Answer:
     """A response whose body has not been read. Close it, or read it to its end."""
 
-    def __init__(self, transport: Transport, response: BaseHTTPResponse, host: str) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self.host = host  # who answered in the end
+    def __init__(self, transport: Transport, key: _Key, connection: Connection, head: Head) -> None:
+        self.status = head.status
+        self.headers = head.headers
+        self.host = key[1]  # who answered in the end
         self._transport = transport
-        self._response = response
+        self._key = key
+        self._connection: Connection | None = connection
         self._came = 0
         self._waited_s = 0.0
         self._said: bytes | None = None
 
     def read1(self, size: int) -> bytes:
         """Up to `size` bytes as they come; `b""` at the end. Raises as `Transport.open`, and `Transient` on a stall."""
+        if self._connection is None:
+            return b""
         asked = time.monotonic()
         try:
-            chunk = self._response.read1(size, decode_content=False)
-        except (trouble.HTTPError, OSError, ValueError) as e:
+            chunk = self._connection.read1(size)
+        except (*TROUBLES, OSError, ValueError) as e:
             self.close()
             raise self._transport.translate(e, self.host) from e
         if self._transport.cancelled.is_set():
@@ -267,7 +297,7 @@ class Answer:
     @property
     def encoded(self) -> str:
         """A Content-Encoding nobody asked for: the bytes are not what their digest is about."""
-        found: str = self.headers.get("Content-Encoding", "")
+        found = self.headers.get("Content-Encoding")
         return "" if found.lower() == "identity" else found
 
     @property
@@ -276,41 +306,33 @@ class Answer:
         text = self.headers.get("Retry-After", "").strip()
         if text.isdecimal() and len(text) < 10:
             return float(text)
+        from email.utils import parsedate_to_datetime
+
         try:
             return max(0.0, parsedate_to_datetime(text).timestamp() - time.time()) if text else None
         except (ValueError, OverflowError):
             return None
 
+    def drain(self) -> None:
+        """Reads a short body so that the connection can be used again; a long one costs the connection instead."""
+        left = _DRAIN_MAX
+        try:
+            while left > 0 and (chunk := self.read1(left)):
+                left -= len(chunk)
+        except (DataError, RemoteError):
+            return
+        self.release()
+
     def release(self) -> None:
-        """Gives the connection back for the next request; only after the body was read."""
-        self._response.release_conn()
+        """Gives the connection back for the next request; closes it when the body was not read to its end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._transport.keep(self._key, connection)
 
     def close(self) -> None:
-        self._response.close()
-
-
-def _connections(adopt: Callable[[socket.socket], None]) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-    """urllib3's pools, whose connections tell `adopt` their sockets: a thread that waits for an answer can be woken."""
-
-    class Plain(HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            if self.sock is not None:
-                adopt(self.sock)
-
-    class Secure(HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            if self.sock is not None:
-                adopt(self.sock)
-
-    class PlainPool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 def _shut(connected: socket.socket) -> None:
@@ -318,17 +340,6 @@ def _shut(connected: socket.socket) -> None:
         socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not TLS's own: its reader is in another thread
     except OSError:
         pass  # it ended by itself in this moment
-
-
-def drain(response: BaseHTTPResponse) -> None:
-    """Reads a short body so that the connection can be used again; a long one costs the connection instead."""
-    try:
-        if len(response.read(16 * 1024, decode_content=False)) < 16 * 1024:
-            response.release_conn()
-            return
-    except (trouble.HTTPError, OSError, ValueError):
-        pass
-    response.close()
 
 
 def host_of(url: str) -> str:

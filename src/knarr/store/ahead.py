@@ -1,7 +1,8 @@
 """Read a stream a little ahead in a thread of its own: decompressing and making files then take two processors.
 
 Both leave the interpreter's lock for most of their time, so a thread is enough (measured: a layer of 117 MB in 0.35 s
-in place of 0.6 s).
+in place of 0.6 s). Chunks are small enough to be still in the processor's cache when their files are written, and for
+the allocator to use the same memory again and again: with 1 MB each was mapped, cleared and unmapped by the kernel.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_CHUNKS = 4
-_CHUNK = 1 << 20
+_CHUNKS = 8
+_CHUNK = 1 << 18
 
 
 class Ahead:
@@ -22,7 +23,9 @@ class Ahead:
 
     def __init__(self, source: Callable[[int], bytes]) -> None:
         self._source = source
-        self._free = threading.Semaphore(_CHUNKS)
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each chunk that may be read ahead
+        for _ in range(_CHUNKS - 1):
+            self._free.put(None)
         self._ready: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
         self._stopped = False
         self._ended: bytes | BaseException | None = None
@@ -33,7 +36,7 @@ class Ahead:
         """The next chunk, of the source's size; b"" at the end, as often as it is asked."""
         if self._ended is None:
             found = self._ready.get()
-            self._free.release()
+            self._free.put(None)
             if isinstance(found, bytes) and found:
                 return found
             self._ended = found
@@ -44,7 +47,7 @@ class Ahead:
     def close(self) -> None:
         """Stop reading; returns once the source is not used any more."""
         self._stopped = True
-        self._free.release()
+        self._free.put(None)
         self._thread.join()
 
     def _run(self) -> None:
@@ -54,6 +57,6 @@ class Ahead:
                 self._ready.put(chunk)
                 if not chunk:
                     return
-                self._free.acquire()
+                self._free.get()
         except BaseException as e:  # noqa: BLE001  # raised again where it is read
             self._ready.put(e)

@@ -130,10 +130,10 @@ def unpack_layer(
     """All of `incoming` into the new directory `directory`, everything verified. Raises `DataError`, `HostError`."""
     os.mkdir(directory, 0o700)
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    ahead = Ahead(Decompressed(incoming.read, f"layer {what}", ceiling=ceiling).read)
-    plain = Hashed(ahead.read, diff_id)
+    plain = Hashed(Decompressed(incoming.read, f"layer {what}", ceiling=ceiling).read, diff_id)
+    ahead = Ahead(plain.read)
     try:
-        reader = TarReader(plain.read, strict_end=False)
+        reader = TarReader(ahead.read, strict_end=False)
         result = unpack(reader, fd, userxattr=userxattr, max_entries=limits.entries)
     finally:
         ahead.close()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,6 +27,53 @@ MakeClient = Callable[..., Client]
 @pytest.fixture
 def hostile() -> Iterator[Hostile]:
     registry = Hostile()
+    yield registry
+    registry.close()
+
+
+class Authority(NamedTuple):
+    ca: Path
+    cert: Path
+    key: Path
+    client_cert: Path
+    client_key: Path
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A private authority, a certificate for 127.0.0.1, localhost and registry.invalid, and a client's."""
+    at = tmp_path_factory.mktemp("tls")
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=at, check=True, capture_output=True)
+
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650")
+    openssl(
+        "req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test authority",
+        "-addext", "keyUsage=critical,keyCertSign",
+    )  # fmt: skip
+    for name, usage in (("server", "serverAuth"), ("client", "clientAuth")):
+        (at / f"{name}.ext").write_text(
+            f"subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.invalid\nextendedKeyUsage={usage}\n"
+            "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+        )
+        openssl(
+            "req", "-new", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
+        )
+        openssl(
+            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+            "-days", "3650", "-extfile", f"{name}.ext", "-out", f"{name}.cert",
+        )  # fmt: skip
+    return Authority(
+        at / "ca.crt", at / "server.cert", at / "server.key", at / "client.cert", at / "client.key"
+    )
+
+
+@pytest.fixture
+def secure(authority: Authority) -> Iterator[Hostile]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.cert, authority.key)
+    registry = Hostile(context)
     yield registry
     registry.close()
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from contract.registry.conftest import MakeClient
+from contract.registry.conftest import Authority, MakeClient
 from contract.registry.hostile import Hostile, answer, cut, error, stall, status, tamper
 from harness.images import MANIFEST, MadeImage
 from harness.registry import free_port
@@ -18,53 +16,6 @@ from knarr.errors import HostError, NotFound, RemoteError, UsageError
 from knarr.oci.image import Manifest
 from knarr.oci.manifest import read_manifest
 from knarr.oci.reference import parse
-
-
-class Authority(NamedTuple):
-    ca: Path
-    cert: Path
-    key: Path
-    client_cert: Path
-    client_key: Path
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """A private authority, a certificate for 127.0.0.1 and localhost, and a client's."""
-    at = tmp_path_factory.mktemp("tls")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=at, check=True, capture_output=True)
-
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650")
-    openssl(
-        "req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test authority",
-        "-addext", "keyUsage=critical,keyCertSign",
-    )  # fmt: skip
-    for name, usage in (("server", "serverAuth"), ("client", "clientAuth")):
-        (at / f"{name}.ext").write_text(
-            f"subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage={usage}\n"
-            "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
-        )
-        openssl(
-            "req", "-new", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
-        )
-        openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
-            "-days", "3650", "-extfile", f"{name}.ext", "-out", f"{name}.cert",
-        )  # fmt: skip
-    return Authority(
-        at / "ca.crt", at / "server.cert", at / "server.key", at / "client.cert", at / "client.key"
-    )
-
-
-@pytest.fixture
-def secure(authority: Authority) -> Iterator[Hostile]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority.cert, authority.key)
-    registry = Hostile(context)
-    yield registry
-    registry.close()
 
 
 @pytest.fixture

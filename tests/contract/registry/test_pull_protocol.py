@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from contract.registry.conftest import MakeClient
-from contract.registry.hostile import Hostile
+from contract.registry.hostile import Handler, Hostile, Reply
 from harness.images import MANIFEST, MadeImage, digest
 from knarr.errors import NotFound
 from knarr.oci.image import DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, Index, Manifest
@@ -116,3 +116,18 @@ def test_one_connection_serves_many_requests(hostile: Hostile, client: MakeClien
             while reader.read():
                 pass
     assert len(opened) == 1
+
+
+def test_a_connection_the_server_let_go_of(hostile: Hostile, client: MakeClient, image: MadeImage) -> None:
+    """It closes an idle one without having said so: the next request takes another, and nobody notices."""
+    source = client().source(parse(hostile.add("a", "latest", image)))
+
+    def answer_and_leave(handler: Handler, honest: Reply) -> bool:
+        handler.send(honest)
+        handler.close_connection = True
+        return True
+
+    for _ in range(3):
+        hostile.on("/manifests/", answer_and_leave)
+        assert source.manifest().body == image.manifest
+    assert hostile.count("/manifests/", "GET") == 3
