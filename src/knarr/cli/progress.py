@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING
 
 from knarr.cli.visible import visible
 from knarr.engine.pull import Progress
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from knarr.errors import UsageError
 from knarr.oci.reference import DEFAULT_DOMAIN, parse
@@ -11,6 +10,7 @@ from knarr.registry import credentials
 from knarr.registry.client import Client
 from knarr.registry.registries import load
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

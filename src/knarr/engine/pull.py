@@ -12,7 +12,6 @@ import os
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from knarr.errors import DataError, KnarrError, NotFound, RemoteError
 from knarr.oci import platform as platforms
@@ -27,6 +26,7 @@ from knarr.registry.registries import load
 from knarr.registry.retry import DEFAULT_RETRY, Retry
 from knarr.registry.transport import DEFAULT_LIMITS, Limits
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

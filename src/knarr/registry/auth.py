@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import threading
 import time
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from knarr.errors import DataError, RemoteError
@@ -19,6 +18,7 @@ from knarr.record import Record
 from knarr.registry.failures import NotThere, answer_failure, denied, errors_of
 from knarr.registry.transport import host_of, scheme_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

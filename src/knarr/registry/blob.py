@@ -9,12 +9,11 @@ to check, since the store hashes what it writes anyway and hashing twice would d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from knarr.errors import DataError, RemoteError
 from knarr.registry.failures import Transient, Unreachable
 from knarr.registry.retry import Patience
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from typing import TYPE_CHECKING
 
 from knarr.errors import DataError, KnarrError, NotFound, RemoteError
 from knarr.oci.digest import Digest
@@ -34,6 +33,7 @@ from knarr.registry.failures import (
 from knarr.registry.retry import DEFAULT_RETRY, Patience, Retry
 from knarr.registry.transport import DEFAULT_LIMITS, Limits, Transport, host_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType

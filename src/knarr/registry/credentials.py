@@ -14,14 +14,15 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from typing import TYPE_CHECKING, Any
 
 from knarr.errors import DataError, HostError
 from knarr.oci.json import dumps, loads
 from knarr.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 _HUB_KEYS = ("docker.io", "https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io")
 _HUB_WRITTEN = "https://index.docker.io/v1/"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from knarr.errors import DataError, NotFound, RemoteError
 from knarr.oci.json import loads
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from knarr.oci.reference import Reference
 

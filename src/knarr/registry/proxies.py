@@ -8,10 +8,10 @@ optional port. localhost and loopback addresses never go through a proxy.
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
 
 from knarr.registry.registries import is_loopback
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

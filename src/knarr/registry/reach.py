@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import base64
 import socket
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from knarr.errors import HostError
 from knarr.record import Record
 from knarr.registry.connection import Connection
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable

@@ -14,15 +14,15 @@ A setting is looked up by the longest key that is the registry's host or a prefi
 from __future__ import annotations
 
 import os
-import tomllib
-from typing import TYPE_CHECKING, Any
 
 from knarr.errors import DataError, HostError, UsageError
 from knarr.oci.reference import DEFAULT_DOMAIN, Reference, has_domain, parse
 from knarr.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
 FILE = "registries.toml"
 _HUB = "registry-1.docker.io"  # where docker.io really answers
@@ -146,18 +146,25 @@ def load(directories: Iterable[str]) -> Registries:
         path = os.path.join(directory, FILE)
         try:
             with open(path, "rb") as file:
-                document = tomllib.load(file)
+                text = file.read()
         except FileNotFoundError:
             continue
         except OSError as e:
             raise HostError(f"{path}: {e.strerror}") from e
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-            raise DataError(f"{path}: {e}") from e
-        one = decode(document, path)
+        one = decode(_parsed(text, path), path)
         search = search or one.search
         aliases = {**one.aliases, **aliases}
         registries = {**one.registries, **registries}
     return Registries(search, aliases, registries)
+
+
+def _parsed(text: bytes, path: str) -> Mapping[str, Any]:
+    import tomllib  # a tenth of the start of a pull, and most machines have no such file
+
+    try:
+        return tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise DataError(f"{path}: {e}") from e
 
 
 def decode(document: Mapping[str, Any], where: str) -> Registries:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
-from typing import TYPE_CHECKING
-
 from knarr.record import Record
 from knarr.registry.failures import Cancelled, Transient, Unreachable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
@@ -27,6 +25,8 @@ class Retry(Record):
 
     def pause_s(self, failures: int, asked_s: float | None = None) -> float:
         """How long to wait after the `failures`-th failure (from 1)."""
+        import random
+
         whole = min(self.cap_s, self.base_s * 2.0 ** min(failures - 1, 16))
         drawn = whole * (0.5 + random.random() / 2)
         return max(drawn, asked_s) if asked_s is not None else drawn

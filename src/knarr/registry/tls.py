@@ -8,10 +8,10 @@ The system's authorities are looked up one by one in the hashed directory (0.1 m
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from knarr.errors import HostError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Mapping

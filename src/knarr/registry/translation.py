@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from knarr.errors import RemoteError
 from knarr.registry.connection import Cut, Silent
@@ -11,6 +10,7 @@ from knarr.registry.failures import Transient, Unreachable, WrongScheme, clean
 from knarr.registry.http import NotHttp
 from knarr.registry.reach import NoAnswer, NoSuchHost, ProxyTrouble, Refused
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ssl import SSLError
     from typing import TypeGuard

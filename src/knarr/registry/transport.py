@@ -11,7 +11,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 from weakref import WeakSet
 
@@ -26,6 +25,7 @@ from knarr.registry.reach import Route, connect, parse_proxy, place_of
 from knarr.registry.registries import Trust
 from knarr.registry.translation import TROUBLES, translated
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
