@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 
 from knarr.errors import HostError
 
@@ -29,6 +30,7 @@ CREATE TABLE blobs (digest TEXT PRIMARY KEY, diff_id TEXT NOT NULL, boot TEXT NO
 CREATE TABLE uses (image TEXT, digest TEXT, PRIMARY KEY (image, digest)) WITHOUT ROWID;
 CREATE TABLE pins (session TEXT, digest TEXT, PRIMARY KEY (session, digest)) WITHOUT ROWID;
 """
+_PAUSE_S = 0.005
 _BUSY_MS = 60_000  # transactions are short; a minute without one ending means something is stuck
 
 
@@ -53,7 +55,7 @@ class Database:
         db = sqlite3.connect(
             self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
         )
-        db.execute("PRAGMA journal_mode = WAL")
+        _to_wal(db)
         db.execute("PRAGMA synchronous = NORMAL")
         if db.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA:
             self._db = db
@@ -95,6 +97,19 @@ class Database:
                 hint="free some space: `knarr rmi IMAGE`, `knarr rm CONTAINER`",
             )
         return HostError(f"{self._path}: {e}")
+
+
+def _to_wal(db: sqlite3.Connection) -> None:
+    """Of several processes that find a new file one makes it WAL; SQLite tells the others at once that it is busy."""
+    until = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as e:
+            if e.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_PAUSE_S)
 
 
 class _Transaction:

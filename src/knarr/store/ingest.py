@@ -1,7 +1,8 @@
 """One layer from a stream into the store, in one pass.
 
-    read → count, hash (the blob's digest), write the blob
-         → decompress → hash (the diff id) → tar reader → files
+    read → count, hash (the blob's digest), write the blob        one thread
+         → decompress → hash (the diff id)                        another
+         → tar reader → files                                     the caller's
 
 Nothing is visible before size, digest and diff id are what the image says; whatever goes wrong, nothing is left but a
 cut download, which the next try goes on with.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from knarr.oci.image import Descriptor
 
 _READ = 1 << 18
+_LET_GO = 8 << 20  # bytes of a blob after which its pages are given back
 
 
 class Limits(Record):
@@ -59,6 +61,7 @@ class Incoming:
         self._source = read
         self._progress = progress
         self._hash = hashlib.new(Digest(descriptor.digest).algorithm)
+        self._let_go = 0
         self.count = 0
         self.interrupted = False  # it was the source that failed: what came so far is worth keeping
 
@@ -80,11 +83,16 @@ class Incoming:
         if self.count + len(chunk) > self._size:
             raise DataError(f"layer {self._name}: is longer than the {self._size} bytes its manifest says")
         view = memoryview(chunk)
-        while view:
-            try:
+        try:
+            while view:
                 view = view[os.write(self._fd, view) :]
-            except OSError as e:
-                raise disk_trouble(f"layer {self._name}", e) from e
+            if self.count - self._let_go >= _LET_GO:
+                # Read again only to be pushed or saved. This begins to write out what is new, and frees what has been
+                # written since the last time: the same memory takes the whole blob, and less is left to sync.
+                os.posix_fadvise(self._fd, 0, self.count, os.POSIX_FADV_DONTNEED)
+                self._let_go = self.count
+        except OSError as e:
+            raise disk_trouble(f"layer {self._name}", e) from e
         return chunk
 
     def verify(self) -> None:
@@ -130,13 +138,13 @@ def unpack_layer(
     """All of `incoming` into the new directory `directory`, everything verified. Raises `DataError`, `HostError`."""
     os.mkdir(directory, 0o700)
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    plain = Hashed(Decompressed(incoming.read, f"layer {what}", ceiling=ceiling).read, diff_id)
-    ahead = Ahead(plain.read)
     try:
-        reader = TarReader(ahead.read, strict_end=False)
-        result = unpack(reader, fd, userxattr=userxattr, max_entries=limits.entries)
+        with Ahead(incoming.read) as fetched:
+            plain = Hashed(Decompressed(fetched.read, f"layer {what}", ceiling=ceiling).read, diff_id)
+            with Ahead(plain.read) as ahead:
+                reader = TarReader(ahead.read, strict_end=False)
+                result = unpack(reader, fd, userxattr=userxattr, max_entries=limits.entries)
     finally:
-        ahead.close()
         os.close(fd)
     incoming.verify()
     plain.verify(what)

@@ -34,6 +34,7 @@ class Tunnels:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept
         self._listener.close()
 
     def _accept(self) -> None:
