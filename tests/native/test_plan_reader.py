@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from knarr.plan.step import to_wire
+from knarr.plan.step import Step, to_wire
 from native.plans import Native, step
 
 GOOD = [
@@ -16,14 +16,30 @@ GOOD = [
     step("exec", "true"),
 ]
 WIRE = to_wire(GOOD)
+# Operations with counts, lists, numbers of slots and documents in their arguments.
+INTRICATE = [
+    step("affinity", "0-0"),
+    step("mempolicy", 4, ""),
+    step("write-first", "/dev/nowhere", 1, "/dev/null", 2),
+    step("write-both", "/dev/null", 1, "/dev/null", 2),
+    step("open-tree", 3, "/usr", "auto,source-link", 0, "0x40000", optional=True),
+    step("open-node", 1023, "c", 1, 3, 666, 0, 0, optional=True),
+    step("env", "PATH=/bin:/usr/bin"),
+    step("find-command", "true"),
+    step("hook", "/bin/true", 5, "/", '{"pid":', "}", 2, "A=b", "C=d", "true", "x"),
+    step("hook", "/bin/true", 0, "", "", "", "-"),
+    step("seccomp", "0x8", "ffff", '{"pid":', ',"state":', "}", optional=True),
+    step("exec", "true"),
+]
 
 
 def wire(*fields: str) -> bytes:
     return "".join(f"{field}\0" for field in fields).encode()
 
 
-def test_executes_a_good_plan(native: Native) -> None:
-    assert native.init(GOOD).code == 0
+@pytest.mark.parametrize("plan", [GOOD, INTRICATE], ids=["good", "intricate"])
+def test_executes_a_good_plan(native: Native, plan: list[Step]) -> None:
+    assert native.init(plan).code == 0
 
 
 @pytest.mark.parametrize(
@@ -91,12 +107,12 @@ def mutated(random_: random.Random, data: bytes) -> bytes:
     return bytes(changed)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(16))
 def test_no_mutation_crashes_it(native: Native, seed: int) -> None:
     """A mutation is refused, or it is still a plan, whose worst is a program that is not there."""
     random_ = random.Random(seed)
-    for _ in range(12):
-        plan = mutated(random_, WIRE)
+    for i in range(16):
+        plan = mutated(random_, to_wire(INTRICATE) if i % 2 else WIRE)
         outcome = native.init(plan)
         assert outcome.code in (0, 125), (plan, outcome)
         if outcome.code == 125:

@@ -10,7 +10,7 @@ from knarr.errors import UsageError
 from knarr.plan.capabilities import SYS_ADMIN
 from knarr.plan.idmap import check_maps, map_triples
 from knarr.plan.mount_options import MS_REC, MS_SLAVE, RDONLY, read_options
-from knarr.plan.step import Step
+from knarr.plan.step import Step, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,12 +112,14 @@ def _mount(
     elif not mount.type:
         raise UsageError(f"{origin}.type: is required for a mount that is not a bind")
     elif mount.type in OF_NAMESPACE and _is_the_hosts(mount.type, ns, facts):
-        yield bind_step(OF_NAMESPACE[mount.type][1], target, options._replace(recursive=True), origin)
+        # With all that the host has mounted in it, which is as read-only as it is itself.
+        options = options._replace(recursive=True, attr_set=0, rec_set=options.attr_set | options.rec_set)
+        yield bind_step(OF_NAMESPACE[mount.type][1], target, options, origin)
         return
     else:
         if options.copy_up:
             if mount.type != "tmpfs":
-                raise UsageError(f"{origin}.options: tmpcopyup is for tmpfs, not {mount.type}")
+                raise UsageError(f"{origin}.options: tmpcopyup is for tmpfs, not {quoted(mount.type)}")
             if target == "/":
                 raise UsageError(f"{origin}.options: tmpcopyup cannot copy the whole root")
             yield Step("copy-up", (target,), origin)
@@ -132,7 +134,7 @@ def _is_the_hosts(kind: str, ns: Namespaces, facts: HostFacts) -> bool:
 
 def new_filesystem(mount: Mount, target: str, options: Options, origin: str, label: str = "") -> Step:
     if options.idmap or mount.uid_mappings or mount.gid_mappings:
-        raise UsageError(f"{origin}.options: only a bind mount can be ID-mapped, not {mount.type}")
+        raise UsageError(f"{origin}.options: only a bind mount can be ID-mapped, not {quoted(mount.type)}")
     data = options.superblock + options.data
     attr = options.attr_set | options.rec_set
     if attr & RDONLY and mount.type not in VIRTUAL:

@@ -76,6 +76,7 @@ class Plan(Record):
 def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     """Compiles a spec for this machine. Raises `UsageError` naming the field that is wrong."""
     process, ns = checked_process(spec), read_namespaces(spec.linux)
+    spec = _with_id_maps(spec, ns, facts)
     check_possible(spec, process, ns, host_mounts=where.host_mounts)
     in_userns, warnings, steps = ns.own("user"), list[str](), list[Step]()
     place = where.cgroup or cg.CgroupPlacement()
@@ -202,6 +203,17 @@ def _become_steps(where: Setting, in_userns: bool) -> Iterator[Step]:
     yield Step("new-session", (), "process")
     if where.keyring:
         yield Step("keyring", (where.keyring,), "process")
+
+
+def _with_id_maps(spec: Spec, ns: Namespaces, facts: HostFacts) -> Spec:
+    """A new user namespace without maps, which the specification leaves open, has the ids the caller may give it."""
+    linux = spec.linux
+    if "user" not in ns.new or linux.uid_mappings or linux.gid_mappings:
+        return spec
+    from knarr.plan.defaults import user_maps
+
+    uids, gids, _ = user_maps(facts)
+    return spec._replace(linux=linux._replace(uid_mappings=uids, gid_mappings=gids))
 
 
 def _as_its_version_means(spec: Spec) -> Resources:

@@ -89,7 +89,7 @@ def test_refused(mount: Mount, complaint: str) -> None:
 def test_filesystems_of_a_namespace_that_is_the_hosts(kind: str, namespace: str, source: str) -> None:
     mount = Mount("/m", "x", kind, ("nosuid", "ro"))
     own = [f"mount {kind} x /m 0x3 ''"]
-    bound = [f"bind {source} /m auto 1 0x3 0x0 0x0 0x0 0x0"]
+    bound = [f"bind {source} /m auto 1 0x0 0x0 0x3 0x0 0x0"]
     assert of(steps(mount), "mounts[0]") == own
     assert of(steps(mount, kinds="mount user", maps=MANY), "mounts[0]") == bound
     assert of(steps(mount, kinds=f"mount user {namespace}", maps=MANY), "mounts[0]") == own
@@ -169,3 +169,10 @@ def test_guarded_paths_are_absolute(field: str) -> None:
 def test_the_images_own_dev_is_no_link() -> None:
     assert "no-link /dev" in of(steps(), "linux.devices")
     assert "no-link /dev" not in of(steps(Mount("/dev/", "t", "tmpfs")), "linux.devices")
+
+
+def test_a_user_namespace_without_maps_has_what_the_caller_may_give() -> None:
+    assert of(steps(kinds="mount user"), "linux.uidMappings") == [r"write-child uid_map '0 0 4294967295\n'"]
+    assert of(steps(kinds="mount user", facts=USER), "linux.uidMappings") == [
+        r"write-child uid_map '0 1000 1\n'"
+    ]

@@ -199,7 +199,10 @@ FAULTS: tuple[tuple[Spec, str], ...] = (
     (spec(namespaces=(Namespace("pid"), Namespace("pid"))), "linux.namespaces[1].type: "),
     (spec(namespaces=(Namespace("pid", "ns"),)), "linux.namespaces[0].path: "),
     (spec(uid_mappings=(IdMap(0, 0, 1),)), "linux.uidMappings: "),
-    (spec(namespaces=(Namespace("user"), Namespace("mount"))), "linux.uidMappings: "),
+    (
+        spec(namespaces=(Namespace("user"), Namespace("mount")), gid_mappings=(IdMap(0, 0, 1),)),
+        "linux.uidMappings: ",
+    ),
     (spec(time_offsets={"monotonic": TimeOffset(1)}), "linux.timeOffsets: "),
     (spec(rootfs_propagation="sideways"), "linux.rootfsPropagation: "),
     (spec(sysctl={"vm.swappiness": "1"}), "linux.sysctl[vm.swappiness]: "),
