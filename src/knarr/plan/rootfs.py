@@ -92,7 +92,6 @@ def guard_steps(spec: Spec) -> Iterator[Step]:
     """Read-only before masked: a mask may lie inside a read-only path, and binding that recursively keeps the mask."""
     for i, path in enumerate(spec.linux.readonly_paths):
         origin = f"linux.readonlyPaths[{i}]"
-        _absolute(path, origin)
         yield Step("readonly", (in_root(path, origin),), origin)
     for i, path in enumerate(spec.linux.masked_paths):
         origin = f"linux.maskedPaths[{i}]"

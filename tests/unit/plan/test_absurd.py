@@ -45,7 +45,8 @@ CONFIG: dict[str, Any] = {
         "scheduler": {"policy": "SCHED_DEADLINE", "nice": 0, "priority": 0, "runtime": 1, "deadline": 2, "period": 3,
                       "flags": ["SCHED_FLAG_RECLAIM"]},
         "noNewPrivileges": True, "apparmorProfile": "a", "selinuxLabel": "s",
-        "execCPUAffinity": {"initial": "0", "final": "0-3,7"}, "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 1},
+        "execCPUAffinity": {"initial": "0", "final": "0-3,7"},
+        "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 1},
     },
     "linux": {
         "namespaces": [{"type": "mount"}, {"type": "user"}, {"type": "uts"}, {"type": "time"}, {"type": "network"},

@@ -160,10 +160,11 @@ def test_devices_that_the_container_may_not_make() -> None:
         steps(kinds="mount user", maps=MANY, devices=(devices[0]._replace(uid=70000),))
 
 
-@pytest.mark.parametrize("field", ["masked_paths", "readonly_paths"])
-def test_guarded_paths_are_absolute(field: str) -> None:
-    with pytest.raises(UsageError, match=r"Paths\[1\]: 'proc/x' is not absolute"):
-        steps(**{field: ("/a", "proc/x")})  # type: ignore[arg-type]
+def test_a_masked_path_is_absolute_and_a_read_only_one_from_the_root() -> None:
+    """As runc and crun have it."""
+    with pytest.raises(UsageError, match=r"linux.maskedPaths\[1\]: 'proc/x' is not absolute"):
+        steps(masked_paths=("/a", "proc/x"))
+    assert of(steps(readonly_paths=("proc/x",)), "linux.readonlyPaths[0]") == ["readonly /proc/x"]
 
 
 def test_the_images_own_dev_is_no_link() -> None:
