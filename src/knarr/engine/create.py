@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, create_dir, take_name
@@ -71,7 +72,10 @@ def create(
                 remove_anonymous(engine, volume)
         os.close(lock)
         if isinstance(e, OSError):
-            raise KnarrError(f"create container: {(e.strerror or str(e)).lower()}") from e
+            hint = (
+                "free some space: `knarr rmi IMAGE`, `knarr rm CONTAINER`" if e.errno == errno.ENOSPC else ""
+            )
+            raise KnarrError(f"create container: {(e.strerror or str(e)).lower()}", hint=hint) from e
         raise
     return directory, config, lock
 
