@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -77,6 +78,13 @@ int main(int argc, char **argv, char **envp)
     words[FLAGS + 2] = name;
     for (int i = 1; i < argc; i++)
         words[FLAGS + 2 + i] = argv[i];
+
+    /* An interpreter that is still starting answers Ctrl-C with a traceback: the signal waits until the script lets it
+     * in (knarr.startup.enter). */
+    sigset_t interrupt;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, NULL);
 
     char line[LINE_MAX];
     words[0] = interpreter(script, line);

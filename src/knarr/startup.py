@@ -191,6 +191,7 @@ def enter(program: str) -> None:
     # so.
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))  # the launcher had it wait for this
     # A command lives for milliseconds; looking for cycles among its imports costs two of them.
     gc.set_threshold(100_000)
     install()

@@ -33,8 +33,8 @@ def place(facts: HostFacts, container_id: str, spec: Spec, *, systemd: bool = Fa
 
 
 def check_free(place: CgroupPlacement) -> None:
-    """A cgroup that is there already must be nobody's: `delete` kills what is in it, and a frozen one would hold our own
-    process before it could say anything. Raises `Conflict`."""
+    """A cgroup that is there already must be nobody's: `delete` kills what is in it, and a frozen one would hold our
+    own process before it could say anything. Raises `Conflict`."""
     for directory in place.directories:
         if not os.path.isdir(directory):
             continue
