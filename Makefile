@@ -39,7 +39,8 @@ check: packages-test $(READY)
 
 conformance: packages-test $(READY)
 	@tools/prepare packages $(JUDGES) $(if $(shell command -v go),,golang-go)
-	@cd tests/conformance && GOMODCACHE=$(CURDIR)/build/go GOFLAGS=-modcacherw go mod download -json >/dev/null
+	@for module in . runtime_tools; do cd $(CURDIR)/tests/conformance/$$module && GOMODCACHE=$(CURDIR)/build/go \
+		GOFLAGS=-modcacherw go mod download -json >/dev/null || exit 1; done
 	@$(PY) -m pytest tests/conformance
 
 bench: packages-test $(READY)

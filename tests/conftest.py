@@ -10,6 +10,7 @@ The parts are in `tests/harness`, one subject each:
     runtime        `runtime`: the real knarr-runtime, and bundles for it
     registry       Debian's docker-registry on a free loopback port
     peers          podman, buildah, skopeo, umoci, docker, each with its own storage
+    runtime_tools  the validation programs of runtime-tools, built from Go modules
     schemas        the OCI specifications' JSON schemas
 """
 
@@ -24,5 +25,6 @@ pytest_plugins = [
     "harness.command",
     "harness.runtime",
     "harness.peers",
+    "harness.runtime_tools",
     "harness.schemas",
 ]

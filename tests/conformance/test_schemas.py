@@ -9,6 +9,7 @@ import pytest
 
 from harness.command import Knarr
 from harness.images import MadeImage, write_archive
+from harness.runtime import Bundle, Runtime
 from harness.schemas import Schemas
 
 OPTIONS = {
@@ -87,3 +88,33 @@ def test_the_layout_of_a_saved_image(
         image_schemas.check(manifest, "image-manifest-schema.json")
         config = target / "blobs" / manifest["config"]["digest"].replace(":", "/")
         image_schemas.check(json.loads(config.read_text()), "config-schema.json")
+
+
+@pytest.mark.parametrize("options", [[], ["--rootless"]], ids=["root", "rootless"])
+def test_the_specification_to_begin_with(
+    options: list[str], runtime: Runtime, tmp_path: Path, runtime_schemas: Schemas
+) -> None:
+    runtime.ok("spec", "--bundle", str(tmp_path), *options)
+    runtime_schemas.check(json.loads((tmp_path / "config.json").read_text()), "config-schema.json")
+
+
+def test_the_features_of_the_runtime(runtime: Runtime, runtime_schemas: Schemas) -> None:
+    runtime_schemas.check(json.loads(runtime.ok("features")), "features-schema.json")
+
+
+@pytest.mark.requires("root")
+def test_the_state_of_a_container(runtime: Runtime, bundle: Bundle, runtime_schemas: Schemas) -> None:
+    runtime.create("c1", bundle("sleep", "1000", annotations={"org.example": "yes"}))
+    seen = []
+    for command, *words in (["state"], ["start"], ["pause"], ["resume"], ["kill", "KILL"]):
+        if command != "state":
+            runtime.ok(command, "c1", *words)
+        if command == "kill":
+            runtime.until("c1", "stopped")
+        state = runtime.state("c1")
+        seen.append(state["status"])
+        if (
+            state["status"] != "paused"
+        ):  # a status of our own and of others', as runtime.md allows; the schema does not
+            runtime_schemas.check(state, "state-schema.json")
+    assert seen == ["created", "running", "paused", "running", "stopped"]

@@ -157,12 +157,17 @@ def _end(machine: Machine, before: Traces) -> None:
     for pid in list(_processes(machine)):
         if pid not in known:
             _kill(pid)
-    for top in machine.cgroups:
-        _remove_cgroup(top, keep_top=True)
+    remove_cgroups(machine)
     for line in reversed(_lines("/proc/self/mountinfo")):
         target = line.split()[4]
         if target not in before.mounts:
             subprocess.run(["umount", "-l", target], capture_output=True)
+
+
+def remove_cgroups(machine: Machine) -> None:
+    """All below this test process's cgroups, and what lives in them, but for the harness's own."""
+    for top in machine.cgroups:
+        _remove_cgroup(top, keep_top=True)
 
 
 def _kill(pid: int) -> None:
