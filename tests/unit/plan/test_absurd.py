@@ -79,7 +79,8 @@ CONFIG: dict[str, Any] = {
         "seccomp": {
             "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "architectures": ["SCMP_ARCH_X86"],
             "flags": ["SECCOMP_FILTER_FLAG_LOG"], "listenerPath": "/l", "listenerMetadata": "m",
-            "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}, {"names": ["read"], "action": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"},
+                         {"names": ["read"], "action": "SCMP_ACT_ALLOW",
                           "args": [{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]}],
         },
     },
