@@ -21,6 +21,32 @@ void op_cgroup_v2(int argc, char **argv)
 	SYS(ex.cgroup = open(argv[0], O_PATH | O_DIRECTORY | O_CLOEXEC));
 }
 
+/* Delegation (cgroups(7)): of the files in there only those that the kernel says are safe to give away. */
+void op_cgroup_own(int argc, char **argv)
+{
+	(void)argc;
+	static const char usual[] = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+	char names[4096];
+	ssize_t n = -1;
+	uid_t uid = (uid_t)decimal(argv[1]);
+	int dir = open(argv[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC), list = open("/sys/kernel/cgroup/delegate", O_RDONLY | O_CLOEXEC);
+	SYS(dir);
+	if (list >= 0) {
+		n = read(list, names, sizeof names - 1);
+		close(list);
+	}
+	if (n <= 0)
+		memcpy(names, usual, (size_t)(n = sizeof usual - 1));
+	names[n] = '\0';
+	SYS(fchown(dir, uid, (gid_t)-1));
+	for (char *name = names, *end; (end = strchr(name, '\n')); name = end + 1) {
+		*end = '\0';
+		if (*name && !strchr(name, '/') && fchownat(dir, name, uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
+			fail(errno, "%.100s", name);
+	}
+	close(dir);
+}
+
 static void kill_process(pid_t pid)
 {
 	int fd = k_pidfd_open(pid);

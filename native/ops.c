@@ -16,6 +16,7 @@ static const struct op table[] = {
 	{ "cgroup-devices", 2, 2, IN_S | IN_S_LATE, op_cgroup_devices },
 	{ "cgroup-kill", 1, 1, ANYWHERE, op_cgroup_kill },
 	{ "cgroup-move", 2, 2, ANYWHERE, op_cgroup_move },
+	{ "cgroup-own", 2, 2, IN_S, op_cgroup_own },
 	{ "cgroup-v2", 1, 1, IN_S, op_cgroup_v2 },
 	{ "chdir", 1, 1, ANYWHERE, op_chdir },
 	{ "chroot", 0, 0, IN_C, op_chroot },

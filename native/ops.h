@@ -25,7 +25,7 @@ void ops_print(void);
 OP(mkdir); OP(rmdir); OP(rmtree); OP(unlink); OP(symlink); OP(rename); OP(write); OP(write_first); OP(write_both);
 OP(write_file); OP(umount);
 /* cgroup.c */
-OP(cgroup_kill); OP(cgroup_move); OP(cgroup_v2); OP(cgroup_devices);
+OP(cgroup_kill); OP(cgroup_move); OP(cgroup_own); OP(cgroup_v2); OP(cgroup_devices);
 /* netlink.c */
 OP(netlink);
 /* netdevice.c */

@@ -283,3 +283,20 @@ def test_two_values_in_the_order_that_is_taken(native: Native, tmp_path: Path) -
         assert native.init([step("write-both", cgroup / "no", 1, swap, 1)]).words[0].startswith("fail 0 2 ")
     finally:
         cgroup.rmdir()
+
+
+def test_a_cgroup_is_given_away_with_what_is_safe_to_give(native: Native) -> None:
+    top = next(
+        (p for p in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if Path(p, "cgroup.procs").exists()), ""
+    )
+    if not top or not Path(top, "cgroup.controllers").exists():
+        pytest.skip("this machine lacks: cgroup v2")
+    cgroup = Path(top, f"knarr-test-{os.getpid()}")
+    cgroup.mkdir()
+    try:
+        assert native.init([step("cgroup-own", cgroup, 4242)]).words == []
+        owners = {name: (cgroup / name).stat().st_uid for name in ("", "cgroup.procs", "cgroup.freeze")}
+        assert owners == {"": 4242, "cgroup.procs": 4242, "cgroup.freeze": 0}
+        assert native.init([step("cgroup-own", "/nowhere", 1)]).words == ["fail 0 2 "]
+    finally:
+        cgroup.rmdir()

@@ -28,6 +28,7 @@ _PHRASES = {
     "netlink": "set up the network",
     "join": "enter the {0} namespace {1}",
     "join-pid": "enter the namespaces of process {0}",
+    "cgroup-own": "give cgroup {0} to its user",
     "cgroup-v2": "start in cgroup {0}",
     "unshare": "make a new namespace ({0})",
     "clone": "make new namespaces ({0})",

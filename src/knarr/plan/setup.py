@@ -96,6 +96,7 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     # S, on the host, alone.
     add(cg.make_steps(place))  # before its limits, which are files in it
     add(limits)  # before anything runs in it
+    add(_ownership(spec, process, ns, place))
     add(_rdt_steps(spec, facts, where.container_id))
     add(cg.join_steps(place))  # while S still sees the host's files and has its rights; C is born inside
     add(early_steps(spec, ns, facts, where.bundle))  # while S sees the host's files with its own rights
@@ -283,6 +284,21 @@ def _console_steps(process: Process, where: Setting) -> Iterator[Step]:
     size = process.console_size
     rows, columns = (size.height, size.width) if size else (0, 0)
     yield Step("console", (str(where.console_fd), str(rows), str(columns), "1"), "process.terminal")
+
+
+def _ownership(spec: Spec, process: Process, ns: Namespaces, place: CgroupPlacement) -> Iterator[Step]:
+    """The container's user gets a cgroup that it sees as the root of a writable hierarchy, and no other
+    (config-linux.md, Cgroup ownership)."""
+    if not place.v2 or place.v1 or "user" not in ns.new or "cgroup" not in ns.new:
+        return
+    if any(
+        m.source == "cgroup" and m.destination == "/sys/fs/cgroup" and "ro" not in m.options
+        for m in spec.mounts
+    ):
+        from knarr.plan.idmap import host_id
+
+        owner = host_id(spec.linux.uid_mappings, process.user.uid, "process.user.uid")
+        yield Step("cgroup-own", (place.v2, str(owner)), "linux.cgroupsPath")
 
 
 def _rdt_steps(spec: Spec, facts: HostFacts, container_id: str) -> Iterator[Step]:

@@ -9,10 +9,12 @@ from knarr.oci.spec import (
     CpuAffinity,
     Hook,
     Hooks,
+    IdMap,
     IntelRdt,
     IoPriority,
     Linux,
     MemoryPolicy,
+    Mount,
     Namespace,
     NetDevice,
     Pids,
@@ -23,10 +25,11 @@ from knarr.oci.spec import (
     Seccomp,
     Spec,
     SyscallRule,
+    User,
 )
 from knarr.plan.cgroup import CgroupPlacement, V1Place
 from knarr.plan.exec import ExecSetting, ExecTarget, exec_plan
-from knarr.plan.facts import HostFacts
+from knarr.plan.facts import CgroupV2, HostFacts
 from knarr.plan.intel_rdt import rdt_teardown_steps
 from knarr.plan.setup import Setting, container_plan
 from knarr.plan.step import Step
@@ -322,3 +325,23 @@ def test_calls_that_nobody_knows_are_an_error_for_who_asks_for_that() -> None:
         container_plan(
             spec._replace(annotations={"run.oci.seccomp_fail_unknown_syscall": "1"}), FACTS, Setting()
         )
+
+
+def test_a_writable_hierarchy_belongs_to_the_containers_user() -> None:
+    def owned(kinds: str = "mount user cgroup", options: tuple[str, ...] = (), v1: bool = False) -> list[str]:
+        linux = Linux(
+            namespaces=tuple(Namespace(kind) for kind in kinds.split()),
+            uid_mappings=(IdMap(0, 1000, 10),), gid_mappings=(IdMap(0, 1000, 10),),
+        )  # fmt: skip
+        if "user" not in kinds:
+            linux = linux._replace(uid_mappings=(), gid_mappings=())
+        mounts = (Mount("/sys/fs/cgroup", "cgroup", "cgroup", options),)
+        place = CgroupPlacement((V1Place(("pids",), "/cg/p"),) if v1 else (), "/cg/c1")
+        spec = Spec("1.3.0", Root("/r"), mounts, Process("/", ("sh",), user=User(5)), linux=linux)
+        facts = FACTS._replace(cgroup_v2=CgroupV2((), "/cg", "/"))
+        return [
+            str(s) for s in container_plan(spec, facts, Setting(cgroup=place)).steps if s.op == "cgroup-own"
+        ]
+
+    assert owned() == ["cgroup-own /cg/c1 1005"]
+    assert owned(options=("ro",)) == owned("mount user") == owned("mount cgroup") == owned(v1=True) == []
