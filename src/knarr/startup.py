@@ -45,14 +45,18 @@ _INDEX_MAX = 1 << 20
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 # The groups: what a command imports at its top, and what it nearly always imports on its way. A name too many costs its
 # share of one read, one too few a read of its own; what is a door's own already is not in its commands' groups.
-_STARTS = (
-    "knarr.engine.create knarr.engine.start knarr.engine.images knarr.store.store knarr.host.facts "
-    "knarr.plan.seccomp_default knarr.plan.seccomp_usual.x86_64 knarr.plan.cgroup_limits knarr.plan.cgroup_devices "
-    "knarr.plan.cgroup_mounts knarr.plan.sysctl knarr.cli.cidfile knarr.cli.warnings"
-)
 _DOORS = ("knarr.cli.main", "knarr.runtime_cli.main")
+_PLACES = "plan.cgroup_limits plan.cgroup_devices plan.cgroup_mounts"
+_STARTS = f"engine.start host.facts plan.seccomp_default plan.seccomp_usual.x86_64 plan.sysctl cli.warnings {_PLACES}"
 _GROUPS = {
-    "knarr.cli.commands.run": _STARTS,
+    "cli.commands.run": f"engine.create engine.images store.store cli.cidfile {_STARTS}",
+    "cli.commands.start": _STARTS,
+    "cli.commands.exec": "engine.exec cli.detach_keys cli.warnings host.cgroups host.facts plan.seccomp_default "
+    "plan.seccomp_usual.x86_64",
+    "cli.commands.ps": "engine.listing host.cgroups",
+    "runtime_cli.commands.create": f"host.users {_PLACES}",
+    "runtime_cli.commands.run": f"host.users {_PLACES}",
+    "runtime_cli.commands.exec": "host.users",
 }
 
 
@@ -297,10 +301,10 @@ def _write(path: str) -> bool:
         end += len(parts[-1])
     index = {name: (*entry[:6], tuple(n for n in entry[6] if n in index)) for name, entry in index.items()}
     groups: dict[str, Where] = {}
-    for root in (*_DOORS, *_GROUPS):
+    for root in (*_DOORS, *(f"knarr.{command}" for command in _GROUPS)):
         door = next((d for d in _DOORS if d.partition(".main")[0] == root.partition(".commands")[0]), "")
         known = _wanted(index, (door,)) if root != door else ()
-        names = _wanted(index, (root, *_GROUPS.get(root, "").split()))
+        names = _wanted(index, (root, *(f"knarr.{n}" for n in _GROUPS.get(root[6:], "").split())))
         parts.append(marshal.dumps(tuple((n, index[n], codes[n]) for n in names if n not in known)))
         groups[root] = (end, len(parts[-1]))
         end += len(parts[-1])

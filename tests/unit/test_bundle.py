@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from knarr import startup
+
 SOURCE = Path(__file__).resolve().parents[2] / "src/knarr"
 
 
@@ -84,3 +86,10 @@ def test_a_bundle_of_another_knarr_is_made_anew(package: Path) -> None:
 def test_none_is_made_where_bytecode_is_unwanted_or_cannot_be(package: Path) -> None:
     version(package, PYTHONDONTWRITEBYTECODE="1")
     assert bundles(package) == []
+
+
+def test_the_groups_name_modules_that_exist(package: Path) -> None:
+    """A name that is gone would only cost speed, and nobody would see it."""
+    for root, others in startup._GROUPS.items():
+        for name in (root, *others.split()):
+            assert (package / f"{name.replace('.', '/')}.py").exists(), name
