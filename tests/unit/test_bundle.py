@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from knarr import startup
+from knarr import bundling
 
 SOURCE = Path(__file__).resolve().parents[2] / "src/knarr"
 
@@ -90,6 +90,6 @@ def test_none_is_made_where_bytecode_is_unwanted_or_cannot_be(package: Path) -> 
 
 def test_the_groups_name_modules_that_exist(package: Path) -> None:
     """A name that is gone would only cost speed, and nobody would see it."""
-    for root, others in startup._GROUPS.items():
+    for root, others in bundling._GROUPS.items():
         for name in (root, *others.split()):
             assert (package / f"{name.replace('.', '/')}.py").exists(), name

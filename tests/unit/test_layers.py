@@ -38,7 +38,12 @@ IMPURE = frozenset(
     "shutil tempfile pathlib io random secrets asyncio urllib http".split()
 )
 # The command line's own door and the package's public one.
-OUTSIDE = {"__main__": ("cli", "startup"), "__init__": tuple(MAY_IMPORT)}
+OUTSIDE = {
+    "__main__": ("cli", "startup"),
+    "__init__": tuple(MAY_IMPORT),
+    "startup": ("bundling",),
+    "bundling": ("startup",),
+}
 
 
 def modules(package: str) -> Iterator[Path]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import pwd
-from _collections_abc import Mapping
 
 from knarr.plan.facts import CgroupV1, CgroupV2, HostFacts, SubIds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from typing import Any
 
 # PROC_USER_INIT_INO of the kernel's include/linux/proc_ns.h: the initial user namespace has this number by contract.
 INITIAL_USERNS = "user:[4026531837]"
@@ -56,24 +55,33 @@ def read_facts() -> HostFacts:
     )
 
 
-class Tools(Mapping[str, str]):
+class Tools(dict[str, str]):
     """Helper programs by name, each searched for when it is first asked for: in PATH, then where administrators' lie.
 
     As with any mapping, a program that is not there is a missing key. Iterating gives the programs found so far.
     """
 
-    __slots__ = ("_found", "_path")
+    # A dict, not a `Mapping`: that is an import of 0.6 ms in each command.
+    __slots__ = ("_asked", "_path")
 
     def __init__(self, path: str) -> None:
+        super().__init__()
         self._path = tuple(d for d in dict.fromkeys(f"{path}:{_EXTRA_PATH}".split(":")) if d[:1] == "/")
-        self._found: dict[str, str] = {}
+        self._asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if name not in self._asked:
+            self._asked.add(name)
+            if path := self._search(name):
+                self[name] = path
+        return super().get(name, default)
 
     def __getitem__(self, name: str) -> str:
-        if name not in self._found:
-            self._found[name] = self._search(name)
-        if not self._found[name]:
-            raise KeyError(name)
-        return self._found[name]
+        self.get(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
 
     def _search(self, name: str) -> str:
         for directory in self._path:
@@ -81,12 +89,6 @@ class Tools(Mapping[str, str]):
             if os.access(candidate, os.X_OK) and os.path.isfile(candidate):
                 return candidate
         return ""
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([name for name, path in self._found.items() if path])
-
-    def __len__(self) -> int:
-        return sum(map(bool, self._found.values()))
 
 
 def range_owner(euid: int) -> int:
