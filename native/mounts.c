@@ -275,6 +275,20 @@ static const char *add_mode(int target, const char *data, char *text, size_t roo
 	return text;
 }
 
+/* What is masked and made read-only later lies at these paths: a link could send the filesystem elsewhere and leave a
+ * forgery to be masked (CVE-2019-19921, CVE-2023-27561, CVE-2023-28642). */
+static int plain_target(const char *path)
+{
+	int target = in_open_plain(path, O_PATH);
+	if (target < 0 && errno != ENOENT)
+		fail(errno, "mount point");
+	if (target < 0) {
+		close(in_make(path, false, 0755, NULL));
+		SYS(target = in_open_plain(path, O_PATH), "mount point");
+	}
+	return target;
+}
+
 void op_mount(int argc, char **argv)
 {
 	const char *type = argv[0], *path = argv[2], *data = argv[4];
@@ -284,15 +298,7 @@ void op_mount(int argc, char **argv)
 	bool filled = copy_up_target && copy_up_from >= 0 && strcmp(copy_up_target, path) == 0;
 	int target;
 	if (strcmp(type, "proc") == 0 || strcmp(type, "sysfs") == 0) {
-		/* What is masked and made read-only later lies at these paths: a link could send the filesystem
-		 * elsewhere and leave a forgery to be masked (CVE-2019-19921). */
-		target = in_open_plain(path, O_PATH);
-		if (target < 0 && errno != ENOENT)
-			fail(errno, "mount point");
-		if (target < 0) {
-			close(in_make(path, false, 0755, NULL));
-			SYS(target = in_open_plain(path, O_PATH), "mount point");
-		}
+		target = plain_target(path);
 	} else {
 		target = in_make(path, false, 0755, &made);
 	}
@@ -330,6 +336,8 @@ static int bind_target(const char *path, const char *kind, int tree)
 	struct stat st;
 	SYS(fstat(tree, &st));
 	bool file = has_word(kind, "file") || (has_word(kind, "auto") && !S_ISDIR(st.st_mode));
+	if (has_word(kind, "plain"))
+		return plain_target(path);
 	if (has_word(kind, "target-link")) {
 		struct statfs fs;
 		int target = in_open(path, O_PATH | O_NOFOLLOW);

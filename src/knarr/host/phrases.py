@@ -133,6 +133,10 @@ _HINTS = {
         "mount",
         errno.ELOOP,
     ): "proc and sysfs must be mounted on ordinary directory: a link could lead elsewhere",
+    (
+        "bind",
+        errno.ELOOP,
+    ): "/proc and /sys must be ordinary directories of the image: a link could lead elsewhere",
     ("exec", errno.ENOENT): (
         "is it in the image? look with `knarr run -it --entrypoint sh IMAGE`; a script also needs the "
         "interpreter of its first line, a dynamic program its loader"

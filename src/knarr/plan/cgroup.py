@@ -39,6 +39,7 @@ OURS = "monitor"
 # v2 controllers a detached container gets for its statistics even if nothing is limited.
 WATCHED = ("cpu", "io", "memory", "pids")
 NO_RESOURCES = Resources()
+_LONGEST_PATH = 4096  # PATH_MAX of limits.h
 
 
 class V1Place(Record):
@@ -127,10 +128,12 @@ def placement(
     caller's v2 cgroup, so that it may be left for a leaf; `every` that it is to have all controllers there are, because
     limits may be asked for later.
 
-    Raises `UsageError` for a path that climbs (`..`).
+    Raises `UsageError` for a path that climbs (`..`) or is too long.
     """
     if ".." in path.split("/"):
         raise UsageError(f"linux.cgroupsPath: {quoted(path)} climbs out of its place")
+    if len(path) >= _LONGEST_PATH:
+        raise UsageError(f"linux.cgroupsPath: {quoted(path)} is longer than a path may be")
     if path and not path.strip("/."):
         # Everything of the machine, or of the caller, would be the container's, and end with it.
         raise UsageError(f"linux.cgroupsPath: {quoted(path)} names no cgroup of its own")

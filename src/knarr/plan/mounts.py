@@ -171,14 +171,16 @@ def id_maps(mount: Mount, options: Options, spec: Spec, origin: str) -> tuple[st
     return map_triples(uids), map_triples(gids), "01"[options.idmap_recursive]
 
 
-def _kind(options: Options) -> str:
-    return ",".join(("auto", *options.links))
+def _kind(options: Options, target: str = "") -> str:
+    # What is masked lies below these two. A link there could send the mount elsewhere, and a forgery be masked.
+    plain = ("plain",) if target in ("/proc", "/sys") else ()
+    return ",".join(("auto", *options.links, *plain))
 
 
 def bind_step(source: str, target: str, options: Options, origin: str, maps: tuple[str, ...] = ()) -> Step:
     """Data words have no meaning for a bind, and mount(2) ignores them too."""
     args = (
-        source, target, _kind(options), "01"[options.recursive],
+        source, target, _kind(options, target), "01"[options.recursive],
         f"{options.attr_set:#x}", f"{options.attr_clear:#x}", f"{options.rec_set:#x}", f"{options.rec_clear:#x}",
         f"{options.propagation:#x}",
     )  # fmt: skip
