@@ -310,6 +310,15 @@ def test_removing_what_is_not_there(cli: Knarr) -> None:
     assert cli("rm", "nobody").code == 1
 
 
+def test_more_processors_than_there_are(knarr: Knarr, busybox: str) -> None:
+    refused = knarr("run", "--rm", "--cpus", "5000", busybox, "true")
+    assert refused.code == 125
+    assert refused.stderr.startswith("knarr: --cpus 5000: this machine has ")
+    refused = knarr("run", "--rm", "--network", "none", "--cpuset-cpus", "5000", busybox, "true")
+    assert refused.code == 125
+    assert "not all of these are on this machine" in refused.stderr
+
+
 def test_keeping_ones_id(user: Knarr, user_busybox: str) -> None:
     shared = user.home / "shared"
     shared.mkdir()

@@ -32,6 +32,7 @@ def create(
         options = options._replace(name=checked_name(options.name))
     options = with_own_user(options, engine.facts)
     _check(options, image)
+    _check_here(options)
     engine.prepare_directories()
     container_id = new_id()
     directory, lock = create_dir(engine.paths, container_id, once=starts and options.auto_remove)
@@ -121,6 +122,13 @@ def _check(options: ContainerOptions, image: Image) -> None:
     host = options.hostname
     if host and (len(host) > 64 or not all(c.isalnum() or c in "-._" for c in host) or not host.isascii()):
         raise UsageError(f"invalid hostname {host!r}")
+
+
+def _check_here(options: ContainerOptions) -> None:
+    """Docker's refusal of more than there is."""
+    asked, there = options.limits.nano_cpus, os.cpu_count()
+    if asked is not None and there and asked > there * 10**9:
+        raise UsageError(f"--cpus {asked / 10**9:g}: this machine has {there}", hint=f"from 0.01 to {there}")
 
 
 def _anonymous_volumes(options: ContainerOptions, image: Image) -> dict[str, str]:

@@ -123,6 +123,8 @@ def hint(step: Step, number: int) -> str:
         return _HINTS[op, number]
     if step.op in ("clone", "unshare") and number in (errno.EPERM, errno.ENOSPC, errno.EUSERS):
         return _NO_USERNS
+    if step.op == "write" and "/cpuset." in step.args[0] and number in (errno.ERANGE, errno.EINVAL):
+        return "not all of these are on this machine, or in the cgroup above: `nproc`, `lscpu`"
     if number == errno.ENOSPC:
         return "free some space: `knarr rmi IMAGE`, `knarr rm CONTAINER`"
     return ""
