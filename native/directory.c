@@ -1,6 +1,7 @@
 /* directory.c: getdents64(2), a few entries at a time. */
 #include "directory.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,7 +13,10 @@ const struct entry *next_entry(struct listing *list)
 	for (;;) {
 		if (list->at >= list->have) {
 			list->at = 0;
-			SYS(list->have = syscall(SYS_getdents64, list->dir, list->bytes, sizeof list->bytes), "directory");
+			list->have = syscall(SYS_getdents64, list->dir, list->bytes, sizeof list->bytes);
+			if (list->have < 0 && errno == ENOENT)
+				list->have = 0; /* it has been removed meanwhile, so it is empty */
+			SYS(list->have, "directory");
 			if (list->have == 0)
 				return NULL;
 		}

@@ -77,6 +77,8 @@ static void empty(int dir, int top, int depth)
 				continue;
 			}
 			int below = open_below(dir, e->name);
+			if (below < 0 && errno == ENOENT)
+				continue; /* another command removes the same */
 			SYS(below, "%s", e->name);
 			empty(below, top, depth + 1);
 			close(below);
@@ -106,10 +108,13 @@ void remove_tree(const char *path)
 	int dir = open(path, O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_RDONLY);
 	if (dir < 0 && errno == EACCES && chmod(path, 0700) == 0)
 		dir = open(path, O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_RDONLY);
+	if (dir < 0 && errno == ENOENT)
+		return;
 	SYS(dir);
 	empty(dir, dir, 0);
 	close(dir);
-	SYS(rmdir(path));
+	if (rmdir(path) < 0 && errno != ENOENT)
+		fail(errno, "");
 }
 
 void clear_directory(int dir)

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -300,3 +301,17 @@ def test_a_cgroup_is_given_away_with_what_is_safe_to_give(native: Native) -> Non
         assert native.init([step("cgroup-own", "/nowhere", 1)]).words == ["fail 0 2 "]
     finally:
         cgroup.rmdir()
+
+
+def test_two_may_remove_the_same_tree(native: Native, tmp_path: Path) -> None:
+    """A removal goes on where another command has begun it: neither minds that something has gone meanwhile."""
+    tree = tmp_path / "tree"
+    removals = [[step("rmtree", tree)]] * 4
+    for _ in range(10):
+        for i in range(40):
+            (tree / f"a{i}/b/c").mkdir(parents=True)
+            (tree / f"a{i}/b/file").touch()
+        with ThreadPoolExecutor(4) as pool:
+            outcomes = list(pool.map(native.init, removals))
+        assert [outcome.code for outcome in outcomes] == [0] * 4, outcomes
+        assert not tree.exists()
