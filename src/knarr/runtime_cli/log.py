@@ -41,20 +41,23 @@ class Log:
     def debug(self, message: str) -> None:
         if self._debug:
             self._write("debug", message)
+            if not self._path:
+                _say(f"{self._line('debug', message)}\n")
+
+    def _line(self, level: str, message: str) -> str:
+        if self._json:
+            return json.dumps({"level": level, "msg": message, "time": clock.now()})
+        return f"time={json.dumps(clock.now())} level={level} msg={json.dumps(message)}"
 
     def _write(self, level: str, message: str) -> None:
         if not self._path:
             return
-        if self._json:
-            line = json.dumps({"level": level, "msg": message, "time": clock.now()})
-        else:
-            line = f"time={json.dumps(clock.now())} level={level} msg={json.dumps(message)}"
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         except OSError:
             return  # it was asked for by an engine; standard error has it too
         try:
-            os.write(fd, f"{line}\n".encode("utf-8", "backslashreplace"))
+            os.write(fd, f"{self._line(level, message)}\n".encode("utf-8", "backslashreplace"))
         finally:
             os.close(fd)
 

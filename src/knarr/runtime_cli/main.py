@@ -56,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
         if not parsed.args or parsed.args[0] == "help":
             return _overview()
         name = parsed.args[0]
+        log.debug(" ".join(("knarr-runtime", *argv)))
         return _run(_find(name), parsed.args[1:], _context(parsed, log))
     except KnarrError as e:
         log.error(e.message, e.hint)
