@@ -163,6 +163,8 @@ void op_clone(int argc, char **argv)
 	 * nobody until S has written the maps. It waits for GO, and must not live on when S dies before that. */
 	ex.in_child = true;
 	close(pair[0]);
+	if (ex.cgroup >= 0)
+		close(ex.cgroup); /* it was born there */
 	ex.sync = pair[1];
 	if (late_time) {
 		SYS(unshare(CLONE_NEWTIME), "time namespace");

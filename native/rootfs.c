@@ -1,8 +1,10 @@
 /* rootfs.c: the root filesystem: taking hold of it, its nodes, what is hidden in it, and moving in. */
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -61,6 +63,8 @@ static void need_root(void)
 		fail(EINVAL, "the plan has no root");
 }
 
+static void forget_covers(void);
+
 void op_pivot(int argc, char **argv)
 {
 	(void)argc, (void)argv;
@@ -81,16 +85,66 @@ void op_pivot(int argc, char **argv)
 	SYS(umount2(".", MNT_DETACH), "old root");
 	SYS(chdir("/"), "root");
 	close(old);
+	forget_covers();
+}
+
+static bool is_below(const char *path, const char *root)
+{
+	size_t n = strlen(root);
+	return strncmp(path, root, n) == 0 && (path[n] == '/' || path[n] == 0);
+}
+
+/* A line of mountinfo, of `proc` or `sysfs`: its fifth field, ended by NUL (proc_pid_mountinfo(5)). Else NULL. */
+static char *mounted_proc_or_sys(char *line)
+{
+	const char *kind = strstr(line, " - ");
+	if (kind == NULL || (strncmp(kind, " - proc ", 8) != 0 && strncmp(kind, " - sysfs ", 9) != 0))
+		return NULL;
+	for (int field = 1; field < 5; field++)
+		line = strchr(line, ' ') + 1;
+	line[strcspn(line, " ")] = 0;
+	return line;
+}
+
+/* The host's procfs and sysfs would stay below the root that is moved over them, and the kernel lets a user namespace
+ * mount them bare as long as some are to be seen whole. They go from this mount namespace; no others see that. */
+static void drop_bare_proc_and_sys(void)
+{
+	enum { MOST = 1 << 20 };
+	char root[PATH_MAX], name[32];
+	snprintf(name, sizeof name, "self/fd/%d", ex.root);
+	ssize_t length = readlinkat(ex.proc, name, root, sizeof root - 1);
+	SYS(length, "root");
+	root[length] = 0;
+	char *text = mmap(NULL, MOST, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = open_proc(0, "mountinfo", O_RDONLY);
+	if (text == MAP_FAILED || fd < 0)
+		fail(errno, "mountinfo");
+	size_t size = 0;
+	for (ssize_t n; (n = read(fd, text + size, MOST - 1 - size)) > 0;)
+		size += (size_t)n;
+	close(fd);
+	if (size == MOST - 1)
+		fail(E2BIG, "mountinfo");
+	for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+		*end = 0;
+		char *target = mounted_proc_or_sys(line);
+		if (target && !is_below(target, root) && umount2(target, MNT_DETACH) < 0 && errno != EINVAL && errno != ENOENT)
+			fail(errno, "%s of the host", target);
+	}
+	munmap(text, MOST);
 }
 
 void op_move_root(int argc, char **argv)
 {
 	(void)argc, (void)argv;
 	need_root();
+	drop_bare_proc_and_sys();
 	SYS(fchdir(ex.root), "root");
 	SYS(mount(".", "/", NULL, MS_MOVE, NULL));
 	SYS(chroot("."), "chroot");
 	SYS(chdir("/"), "root");
+	forget_covers();
 }
 
 /* Without a mount namespace: the host keeps its root, and this process has one of its own. */
@@ -101,6 +155,7 @@ void op_chroot(int argc, char **argv)
 	SYS(fchdir(ex.root), "root");
 	SYS(chroot("."));
 	SYS(chdir("/"), "root");
+	forget_covers();
 }
 
 void op_root_attr(int argc, char **argv)
@@ -186,9 +241,10 @@ void op_device(int argc, char **argv)
 /* ---- hiding and protecting ---- */
 
 /* The real /dev/null, not something of that name. Before `pivot` it is the host's. */
+static int null = -1;
+
 static int null_device(void)
 {
-	static int null = -1;
 	struct stat st;
 	if (null >= 0)
 		return null;
@@ -202,6 +258,16 @@ static int null_device(void)
 
 /* One empty filesystem serves all masked directories: the first is copied for the others. */
 static int empty_directory = -1;
+
+/* Nothing is hidden once the process has moved in: what of the host was held for it is let go. */
+static void forget_covers(void)
+{
+	if (null >= 0)
+		close(null);
+	if (empty_directory >= 0)
+		close(empty_directory);
+	null = empty_directory = -1;
+}
 
 static int cover(bool directory)
 {

@@ -144,13 +144,13 @@ static void keep(int directory, const char *said, size_t size)
 static int start(struct container *c)
 {
 	struct stat st;
-	if (!c->may_start || fstatat(c->directory, "start", &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISFIFO(st.st_mode))
+	if (!c->may_start || fstatat(c->directory, "exec.fifo", &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISFIFO(st.st_mode))
 		return PYTHONS;
 	int process = (int)syscall(SYS_pidfd_open, c->pid, 0);
 	if (process < 0 || !alive(c))
 		return PYTHONS;
 	/* Without blocking: it may die before it comes to the FIFO. */
-	int fifo = openat(c->directory, "start", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+	int fifo = openat(c->directory, "exec.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
 	if (fifo < 0)
 		return PYTHONS;
 	char said[4096];
@@ -174,7 +174,7 @@ static int start(struct container *c)
 		keep(c->directory, said, size);
 		return PYTHONS;
 	}
-	return unlinkat(c->directory, "start", 0);
+	return unlinkat(c->directory, "exec.fifo", 0);
 }
 
 /* ---- delete ---- */

@@ -253,7 +253,11 @@ def _sentence(step: Step, number: int, text: str) -> str:
     if step.op == "wait-spawned" and text:
         return f"{origin}{text}"
     if step.op == "hook":
-        return f"{origin}{printable(step.args[0])}: {text or strerror(number)}"
+        return f"{origin}{phrase(step)}: {text or strerror(number)}"
+    if (step.op, number) == ("mount", errno.ELOOP):
+        return (
+            f"{origin}{phrase(step)}: must be mounted on ordinary directory, and a part of the path is a link"
+        )
     reason = f"{text}: {strerror(number)}" if text and number else text or strerror(number)
     return f"{origin}{phrase(step)}: {reason}"
 

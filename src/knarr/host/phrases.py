@@ -60,7 +60,6 @@ _PHRASES = {
     "readonly": "make {0} read-only",
     "sysctl": "set {0}",
     "find-command": "find {0}",
-    "hook": "execute {0}",
     "hostname": "set the host name to {0!r}",
     "domainname": "set the domain name to {0!r}",
     "pivot": "change the root",
@@ -99,6 +98,9 @@ def phrase(step: Step) -> str:
     """The step as a user would say it: `mount /data`, `write 100 to /sys/fs/cgroup/…`."""
     if step.op == "bind" and step.args[0].startswith("@"):  # opened by an earlier step, which named it
         return f"mount on {_shortened(step.args[1])}"
+    if step.op == "hook":
+        kind, _, number = step.origin.removeprefix("hooks.").rstrip("]").partition("[")
+        return f"error running {kind} hook #{number}: {_shortened(step.args[0])}"
     try:
         words = _PHRASES[step.op].format(*map(_shortened, step.args))
     except (KeyError, IndexError):
@@ -131,10 +133,6 @@ def hint(step: Step, number: int) -> str:
 
 
 _HINTS = {
-    (
-        "mount",
-        errno.ELOOP,
-    ): "proc and sysfs must be mounted on ordinary directory: a link could lead elsewhere",
     (
         "bind",
         errno.ELOOP,

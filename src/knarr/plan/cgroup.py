@@ -126,7 +126,7 @@ def placement(
 ) -> CgroupPlacement:
     """Where the container goes. `path` is the spec's `linux.cgroupsPath`; `alone` says that nobody else is in the
     caller's v2 cgroup, so that it may be left for a leaf; `every` that it is to have all controllers there are, because
-    limits may be asked for later.
+    limits may be asked for later, and below the caller's cgroup is named as the container is.
 
     Raises `UsageError` for a path that climbs (`..`) or is too long.
     """
@@ -138,6 +138,7 @@ def placement(
         # Everything of the machine, or of the caller, would be the container's, and end with it.
         raise UsageError(f"linux.cgroupsPath: {quoted(path)} names no cgroup of its own")
     needed = controllers_needed(resources)
+    name = container_id if every else f"knarr-{container_id}"  # below the caller's cgroup
     v1: list[V1Place] = []
     if not facts.rootless:  # v1 is never safely delegated to users
         for hierarchy in facts.cgroups_v1:
@@ -148,19 +149,20 @@ def placement(
                 and not any(c in USED or c in needed for c in hierarchy.controllers)
             ):
                 continue
-            base, below = _place(container_id, path, foreground, hierarchy.own)
+            base, below = _place(container_id, path, name if foreground else "", hierarchy.own)
             directory, parents = _directories(hierarchy.mount, base, below)
             v1.append(V1Place(hierarchy.controllers, directory, parents))
     on_v1 = {c for place in v1 for c in place.controllers}
     if every and facts.cgroup_v2:
         needed = needed.union(facts.cgroup_v2.controllers)
-    return _with_v2(facts, container_id, path, foreground, needed - on_v1, tuple(v1), alone)
+    return _with_v2(facts, container_id, path, name, foreground, needed - on_v1, tuple(v1), alone)
 
 
 def _with_v2(
     facts: HostFacts,
     container_id: str,
     path: str,
+    name: str,
     foreground: bool,
     needed: frozenset[str],
     v1: tuple[V1Place, ...],
@@ -172,7 +174,7 @@ def _with_v2(
         return CgroupPlacement(v1, devices=devices)
     if facts.rootless and not path.startswith("/"):
         foreground = True  # a user has no place at the root of the hierarchy
-    base, below = _place(container_id, path, foreground, v2.own)
+    base, below = _place(container_id, path, name if foreground else "", v2.own)
     at_root = base == "/"
     available = v2.controllers if at_root else v2.own_controllers
     wanted = needed if foreground and not path else needed.union(WATCHED)
@@ -208,12 +210,12 @@ def _aside(
     )
 
 
-def _place(container_id: str, path: str, foreground: bool, own: str) -> tuple[str, str]:
+def _place(container_id: str, path: str, below_own: str, own: str) -> tuple[str, str]:
     """(cgroup that is there, path to make below it), from the hierarchy's root."""
     if path:
         return ("/" if path.startswith("/") else own), path.strip("/")
-    if foreground:
-        return own, f"knarr-{container_id}"
+    if below_own:
+        return own, below_own
     return "/", f"knarr/{container_id}"
 
 

@@ -10,6 +10,7 @@ from knarr.plan.process import (
     identity_steps,
     oom_step,
     program_steps,
+    reset_affinity,
     rlimit_steps,
     scheduling_steps,
     seccomp_step,
@@ -59,6 +60,7 @@ class ExecSetting(Record):
     preserve_fds: int = 0
     groups_denied: bool = False  # the container's user namespace has a single id
     keep_groups: bool = False
+    reset_affinity: bool = False  # as in `Setting`, where the process names none
 
 
 def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts, where: ExecSetting) -> Plan:
@@ -95,6 +97,8 @@ def exec_plan(spec: Spec, process: Process, target: ExecTarget, facts: HostFacts
     add(_console_steps(process, where))
     if where.stdio:
         steps.append(Step("stdio", where.stdio, "setting.stdio"))
+    if where.reset_affinity and not process.exec_cpu_affinity:
+        steps.append(reset_affinity("exec"))
     add(_affinity_steps(process, "final"))
     add(scheduling_steps(process, spec.linux))
     steps.append(Step("chdir", (process.cwd,), "process.cwd"))

@@ -19,6 +19,7 @@ RLIMITS = frozenset(
 )  # fmt: skip
 INFINITY = (1 << 64) - 1
 SPEC_ALLOW = 4  # SECCOMP_FILTER_FLAG_SPEC_ALLOW: a profile without flags leaves speculation as it is
+_ALL_CPUS = "0-1023"  # as many as a mask of the executor has
 # What becomes of supplementary groups.
 GROUPS_SET, GROUPS_DENIED, GROUPS_KEPT = "set", "denied", "kept"
 
@@ -68,6 +69,11 @@ def oom_step(process: Process, facts: HostFacts, *, own: bool = False) -> Iterat
     optional = not (facts.has_cap(SYS_RESOURCE) and facts.initial_userns)
     op, name = ("write", "/proc/self/oom_score_adj") if own else ("write-child", "oom_score_adj")
     yield Step(op, (name, str(score)), "process.oomScoreAdj", optional)
+
+
+def reset_affinity(origin: str) -> Step:
+    """Every CPU that the cpuset has: the kernel leaves out the others."""
+    return Step("affinity", (_ALL_CPUS,), origin)
 
 
 def scheduling_steps(process: Process, linux: Linux) -> Iterator[Step]:

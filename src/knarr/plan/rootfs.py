@@ -94,6 +94,8 @@ def guard_steps(spec: Spec) -> Iterator[Step]:
         origin = f"linux.readonlyPaths[{i}]"
         yield Step("readonly", (in_root(path, origin),), origin)
     for i, path in enumerate(spec.linux.masked_paths):
+        if path in spec.linux.masked_paths[:i]:
+            continue  # hidden already
         origin = f"linux.maskedPaths[{i}]"
         _absolute(path, origin)
         yield Step("mask", (in_root(path, origin),), origin)

@@ -16,6 +16,7 @@ from knarr.plan.process import (
     groups_policy,
     identity_steps,
     oom_step,
+    reset_affinity,
     rlimit_steps,
     scheduling_steps,
     seccomp_step,
@@ -61,6 +62,7 @@ class Setting(Record):
     host_mounts: bool = (
         False  # a container without a mount namespace mounts on the host; who asks for it undoes that
     )
+    reset_affinity: bool = False  # the caller's CPU affinity is not the container's: that has its cpuset
     keep_groups: bool = False  # the caller's supplementary groups go with the process
     strict: bool = False  # a limit that cannot be applied is an error, as the specification has it
     seeds: tuple[Seed, ...] = ()  # volumes that may be empty
@@ -142,6 +144,8 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     add(enter_root_steps(spec, ns, where.no_pivot))  # the host's files are gone from here on
     # C, in its root: from root to the process asked for.
     add((Step("stdio", where.stdio, "setting.stdio"),) if where.stdio else ())
+    if where.reset_affinity:
+        steps.append(reset_affinity("linux.resources.cpu.cpus"))
     add(scheduling_steps(process, spec.linux))  # needs CAP_SYS_NICE
     add(
         (Step("chdir", (process.cwd,), "process.cwd"),)

@@ -179,6 +179,7 @@ class _Making:
             preserve_fds=request.preserve_fds,
             no_pivot=request.no_pivot,
             host_mounts=True,
+            reset_affinity=True,
             strict=bool(self.facts.cgroups_v1 or self.facts.cgroup_v2),
             keep_groups=keeps_groups(spec.annotations),
             pdeathsig=request.pdeathsig,

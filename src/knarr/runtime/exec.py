@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from knarr.errors import Conflict
+from knarr.errors import Conflict, UsageError
 from knarr.host import cgroups, native
 from knarr.host.launch import launch
 from knarr.plan.exec import ENTERED, ExecSetting, ExecTarget, exec_plan
@@ -68,6 +68,7 @@ def execute(
         groups_denied=bool(spec.linux.gid_mappings) and denies_setgroups(spec.linux, facts),
         preserve_fds=request.preserve_fds,
         keep_groups=keeps_groups(spec.annotations),
+        reset_affinity=True,
         enter_scope=container.users_systemd and _far_from(place.v2, facts),
     )
     target = ExecTarget(container.pid, container.pid_start, _entered(container), place)
@@ -119,7 +120,7 @@ def entrance(container: Container, below: str) -> CgroupPlacement:
         # `controller,controller:/path` of v1 is the same as `/path` here: a container's cgroup is one place.
         path = below.rpartition(":")[2].strip("/")
         if ".." in path.split("/"):
-            raise Conflict(f"cgroup {below!r} is not below the container's")
+            raise UsageError(f"bad sub cgroup path: {below!r} is not below the container's")
         tail = f"/{path}" if path else ""
         v1 = tuple(v._replace(directory=v.directory + tail) for v in place.v1)
         return place._replace(v1=v1, v2=place.v2 + tail if place.v2 else "")

@@ -71,9 +71,8 @@ def _run(kind: str, number: int, hook: Hook, state: dict[str, Any], container: C
     if done.returncode:
         how = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
         words = " ".join((done.stderr or b"").decode(errors="replace").split())[-400:]
-        raise HostError(
-            f"{origin}: {kind} hook failed with {how}: {hook.path}{f': {words}' if words else ''}"
-        )
+        what = f"error running {kind} hook #{number}: {kind} hook failed with {how}"  # words that callers look for
+        raise HostError(f"{origin}: {what}: {hook.path}{f': {words}' if words else ''}")
 
 
 def _file(path: str) -> int:

@@ -24,8 +24,9 @@ def kill(directory: StateDir, number: int, *, everything: bool = False) -> None:
     container = directory.container()
     status = status_of(directory, container)
     if container is None or status not in (CREATED, RUNNING, PAUSED):
-        if container and everything:
-            _signal_all(container, number)  # what a container without a pid namespace has left behind
+        # Without a pid namespace others may have outlived the first one.
+        if container and (everything or (number == SIGKILL and _left(container))):
+            _signal_all(container, number)
             return
         raise Conflict(f"cannot kill container {directory.id!r}: container not running")
     if everything or (number == SIGKILL and _shares_pids(container)):
@@ -46,6 +47,10 @@ def _shares_pids(container: Container) -> bool:
         return os.readlink(f"/proc/{container.pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
     except OSError:
         return False
+
+
+def _left(container: Container) -> bool:
+    return bool(container.place.main) and bool(processes(container.place.main))
 
 
 def _signal_all(container: Container, number: int) -> None:

@@ -16,17 +16,23 @@ if TYPE_CHECKING:
 
 
 def describe(directory: StateDir) -> dict[str, Any]:
-    """The state of runtime.md, and what runc adds to it. Raises `NotFound`, `DataError`."""
+    """The state of runtime.md, and what runc adds to it, in its order. Raises `NotFound`, `DataError`."""
     container = directory.container()
     status = status_of(directory, container)
     if container is None:
         raise Conflict(f"container {directory.id!r} is {status}: there is no state yet")
-    document = state_document(container, status)
-    document.setdefault("pid", 0)
-    document["rootfs"] = container.rootfs
-    document["created"] = container.created
-    if container.place.scope:
-        document["systemd-scope"] = container.place.scope
+    state = state_document(container, status)
+    document = {
+        "ociVersion": state["ociVersion"],
+        "id": container.id,
+        "pid": state.get("pid", 0),
+        "status": status,
+        "bundle": container.bundle,
+        "rootfs": container.rootfs,
+        "created": container.created,
+    }
+    if container.annotations:
+        document["annotations"] = state["annotations"]
     document["owner"] = _user_name(container.owner_uid) if container.owner_uid else ""
     return document
 

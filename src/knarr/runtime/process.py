@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 
 def completed(process: Process, root: str, listen_fds: int = 0) -> Process:
     """With $HOME as its root filesystem's /etc/passwd has it, and the service manager's sockets (sd_listen_fds(3))."""
-    extra = []
-    if not any(word.startswith("HOME=") for word in process.env):
-        extra.append(f"HOME={_home(process, root)}")
-    if listen_fds:
-        extra += [f"LISTEN_FDS={listen_fds}", "LISTEN_PID=1"]
-    return process._replace(env=(*process.env, *extra)) if extra else process
+    extra = [f"LISTEN_FDS={listen_fds}", "LISTEN_PID=1"] if listen_fds else []
+    env = merged(process.env, extra)
+    if not any(word.startswith("HOME=") and word != "HOME=" for word in env):
+        env = merged(env, (f"HOME={_home(process, root)}",))
+    return process._replace(env=env)
 
 
 def keeps_groups(annotations: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@
             config.json       the specification it was created from: what `exec` and the hooks go by
             plan              the steps in wire form, to name the one that fails at `start`
             ahead             what `start` and `delete` will have to do (`knarr.runtime.ahead`)
-            start             a FIFO; the container's process waits at it, gone once it was started
+            exec.fifo         the container's process waits at it, gone once it was started
             notify/           bound into the container when a service manager wants to hear that it is ready
 
 Everything is written beside and renamed. What a container is doing is asked of the kernel (`knarr.runtime.status`).
@@ -87,7 +87,7 @@ class StateDir:
 
     @property
     def fifo(self) -> str:
-        return f"{self.path}/start"
+        return f"{self.path}/exec.fifo"
 
     @property
     def notify(self) -> str:

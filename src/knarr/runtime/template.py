@@ -19,11 +19,12 @@ from knarr.oci.spec import (
 from knarr.plan.defaults import MASKED_PATHS, READONLY_PATHS
 
 _CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
-_NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
+_NAMESPACES = ("pid", "network", "ipc", "uts", "mount")
 
 
-def template() -> Spec:
-    """For root."""
+def template(*, unified: bool) -> Spec:
+    """For root. `unified`: cgroup v2 alone, where a cgroup namespace is what shows a container only its own part."""
+    kinds = (*_NAMESPACES, "cgroup") if unified else _NAMESPACES
     return Spec(
         OCI_VERSION,
         root=Root("rootfs", readonly=True),
@@ -49,7 +50,7 @@ def template() -> Spec:
             Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*_HIDDEN, "relatime", "ro")),
         ),
         linux=Linux(
-            namespaces=tuple(Namespace(kind) for kind in _NAMESPACES),
+            namespaces=tuple(Namespace(kind) for kind in kinds),
             resources=Resources(devices=(DeviceRule(False, access="rwm"),)),
             masked_paths=MASKED_PATHS,
             readonly_paths=READONLY_PATHS,

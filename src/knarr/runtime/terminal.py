@@ -60,6 +60,9 @@ class Relay:
         if not fds:
             raise HostError("the container's terminal did not arrive")
         os.set_inheritable(fds[0], False)
+        mode = termios.tcgetattr(fds[0])
+        mode[1] &= ~termios.ONLCR
+        termios.tcsetattr(fds[0], termios.TCSANOW, mode)
         return fds[0]
 
     def _relay(self, pidfd: int, signals: int) -> None:
@@ -112,7 +115,8 @@ def _copy(source: int, target: int) -> bool:
 
 
 def _raw(fd: int) -> list[Any] | None:
-    """Put the caller's terminal in raw mode (termios(3), cfmakeraw); what it was before."""
+    """Put the caller's terminal in raw mode (termios(3), cfmakeraw), but for its output: it is that one which makes a
+    new line of a line feed, so that what is redirected gets the container's own bytes. What it was before."""
     if not os.isatty(fd):
         return None
     before = termios.tcgetattr(fd)
@@ -121,7 +125,6 @@ def _raw(fd: int) -> list[Any] | None:
         termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
         | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
     )  # fmt: skip
-    mode[1] &= ~termios.OPOST
     mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
     termios.tcsetattr(fd, termios.TCSADRAIN, mode)

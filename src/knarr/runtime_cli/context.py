@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 class Context:
-    __slots__ = ("_facts", "cgroups", "criu", "log", "parsed", "root", "systemd_cgroup")
+    __slots__ = ("_facts", "cgroups", "criu", "log", "parsed", "root", "root_given", "systemd_cgroup")
 
     parsed: Parsed
 
     def __init__(self, *, root: str, log: Log, systemd_cgroup: bool, cgroups: bool, criu: str) -> None:
+        self.root_given = bool(root)
         self.root = root or default_root(os.environ, os.geteuid())
         self.log = log
         self.systemd_cgroup = systemd_cgroup

@@ -31,7 +31,8 @@ class Log:
 
     def error(self, message: str, hint: str = "") -> None:
         self._write("error", message)
-        _say(f"knarr-runtime: error: {visible(message)}\n" + (f"  {visible(hint)}\n" if hint else ""))
+        told = hint and os.isatty(2)  # a person is there; engines read the one line
+        _say(f"knarr-runtime: error: {visible(message)}\n" + (f"  {visible(hint)}\n" if told else ""))
 
     def warn(self, message: str) -> None:
         self._write("warning", message)

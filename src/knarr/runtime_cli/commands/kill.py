@@ -14,7 +14,8 @@ def _kill(context: Context) -> int:
     from knarr.host import signals
 
     words = context.parsed.args
-    number = signals.number(words[1] if len(words) > 1 else "TERM")
+    word = words[1] if len(words) > 1 else "TERM"
+    number = 0 if word == "0" else signals.number(word)  # kill(2): 0 only asks
     kill(context.directory(), number, everything=context.parsed.flag("all"))
     return 0
 

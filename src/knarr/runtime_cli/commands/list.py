@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from knarr.cli.options import Command, Option
+from knarr.errors import NotFound
 from knarr.runtime.listing import containers
 
 TYPE_CHECKING = False
@@ -13,6 +16,8 @@ _HEAD = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 
 
 def _list(context: Context) -> int:
+    if context.root_given and not os.path.isdir(context.root):
+        raise NotFound("directory", context.root)
     found = list(containers(context.root))
     if context.parsed.flag("quiet"):
         for document in found:

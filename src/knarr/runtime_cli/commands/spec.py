@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _spec(context: Context) -> int:
-    spec = template()
+    spec = template(unified=not context.facts.cgroups_v1)
     if context.parsed.flag("rootless"):
         spec = rootless(spec, os.geteuid(), os.getegid())
     path = os.path.join(context.parsed.text("bundle") or ".", "config.json")
