@@ -61,9 +61,10 @@ def alternate(
     *,
     runs: int,
     warm_up: int = 2,
+    before: Callable[[], object] | None = None,
     after: Mapping[str, Command] | None = None,
 ) -> Samples:
-    """Each contender's times. A callable gives a new command per run; `after` is run untimed (cleaning up).
+    """Each contender's times. A callable gives a new command per run; `before` and `after` each are not timed.
 
     BENCH_RUNS in the environment overrides `runs`.
     """
@@ -71,6 +72,8 @@ def alternate(
     samples: Samples = {name: [] for name in contenders}
     for turn in range(warm_up + runs):
         for name, command in contenders.items():
+            if before is not None:
+                before()
             spent = once(command() if callable(command) else command)
             if turn >= warm_up:
                 samples[name].append(spent)

@@ -1,9 +1,10 @@
 """Synced to disk, and the way there begun early.
 
 One syncfs(2) makes an image durable: an fsync for each of its files would cost more than all else together. It has to
-wait for everything that is dirty on that file system, whoever wrote it; so a thread asks for it as soon as a layer
-comes in and again when one is done, and when the image is committed little is left to wait for (measured: an image of
-500 MB in 2.4 to 4.8 s in place of 2.8 to 6.3 s, where other programs write as well).
+wait for everything that is dirty on that file system, whoever wrote it; so a thread asks for it while a layer comes in
+and again when one is done, and when the image is committed little is left to wait for (measured: a layer of 117 MB on
+disk in 0.56 s in place of 0.63 s; an image of 500 MB in 2.4 to 4.8 s in place of 2.8 to 6.3 s, where other programs
+write as well).
 """
 
 from __future__ import annotations

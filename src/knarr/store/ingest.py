@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from knarr.oci.image import Descriptor
 
 _READ = 1 << 18
-_LET_GO = 8 << 20  # bytes of a blob after which its pages are given back
+_STEP = 8 << 20  # bytes of a blob after which what has come so far begins to be written out
 
 
 class Limits(Record):
@@ -44,7 +44,10 @@ class Limits(Record):
 
 
 class Incoming:
-    """The compressed bytes: first what an earlier try left in `fd`, then what `read` delivers; hashed, kept in `fd`."""
+    """The compressed bytes: first what an earlier try left in `fd`, then what `read` delivers; hashed, kept in `fd`.
+
+    `flush` is called now and then, when more has come that could be written out.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class Incoming:
         kept: int,
         read: Callable[[int], bytes],
         progress: Callable[[int], None],
+        flush: Callable[[], None] = lambda: None,
     ) -> None:
         self._size = descriptor.size
         self._name = descriptor.digest
@@ -61,7 +65,8 @@ class Incoming:
         self._source = read
         self._progress = progress
         self._hash = hashlib.new(Digest(descriptor.digest).algorithm)
-        self._let_go = 0
+        self._flush = flush
+        self._stepped = 0
         self.count = 0
         self.interrupted = False  # it was the source that failed: what came so far is worth keeping
 
@@ -86,11 +91,11 @@ class Incoming:
         try:
             while view:
                 view = view[os.write(self._fd, view) :]
-            if self.count - self._let_go >= _LET_GO:
-                # Read again only to be pushed or saved. This begins to write out what is new, and frees what has been
-                # written since the last time: the same memory takes the whole blob, and less is left to sync.
+            if self.count - self._stepped >= _STEP:
+                # The blob is read again only to be pushed or saved: the same memory may take all of it.
                 os.posix_fadvise(self._fd, 0, self.count, os.POSIX_FADV_DONTNEED)
-                self._let_go = self.count
+                self._stepped = self.count
+                self._flush()
         except OSError as e:
             raise disk_trouble(f"layer {self._name}", e) from e
         return chunk

@@ -46,7 +46,7 @@ def ingest_layer(
             raise DataError(
                 f"layer {digest}: more is here than the {descriptor.size} bytes its manifest says"
             )
-        incoming = Incoming(descriptor, fd, kept, read, progress)
+        incoming = Incoming(descriptor, fd, kept, read, progress, writer.flusher.soon)
         return _store(writer, incoming, descriptor, diff, keep_blob=True)
     except BaseException as e:
         keep = incoming is not None and incoming.interrupted
