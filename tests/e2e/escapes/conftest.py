@@ -13,6 +13,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -127,6 +128,15 @@ def old_runc(machine: Machine, busybox_rootfs: Path, tmp_path: Path) -> Iterator
 
 
 def careless(container: Running, *argv: str, fds: Sequence[int] = ()) -> str:
-    """Enters the container with nsenter(1), which closes nothing and checks nothing; what the program prints."""
-    words = ["nsenter", "-t", str(container.pid), "-m", "-p", "-i", "-u", "-n", "--", *argv]
+    """Enters the container with nsenter(1), which closes nothing and checks nothing; what the program prints.
+
+    With a copy of it: the attack on it succeeds, and the machine's own is not to be the one that is overwritten.
+    """
+    with tempfile.TemporaryDirectory(prefix="knarr-careless-") as directory:
+        program = shutil.copy2(str(shutil.which("nsenter")), directory)
+        return _entered(str(program), container, argv, fds)
+
+
+def _entered(program: str, container: Running, argv: Sequence[str], fds: Sequence[int]) -> str:
+    words = [program, "-t", str(container.pid), "-m", "-p", "-i", "-u", "-n", "--", *argv]
     return subprocess.run(words, pass_fds=fds, capture_output=True, text=True, timeout=30).stdout
