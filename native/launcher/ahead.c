@@ -141,13 +141,26 @@ static void keep(int directory, const char *said, size_t size)
 		unlinkat(directory, "said", 0);
 }
 
+/* Does its process still wait, or do its last steps: it has a lock until it is another program. */
+static bool waits(const struct container *c)
+{
+	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd = openat(c->directory, "waits", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return false;
+	bool held = fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+	close(fd);
+	return held;
+}
+
 static int start(struct container *c)
 {
+	enum { LOOK_MS = 100 };
 	struct stat st;
 	if (!c->may_start || fstatat(c->directory, "exec.fifo", &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISFIFO(st.st_mode))
 		return PYTHONS;
 	int process = (int)syscall(SYS_pidfd_open, c->pid, 0);
-	if (process < 0 || !alive(c))
+	if (process < 0 || !alive(c) || !waits(c))
 		return PYTHONS;
 	/* Without blocking: it may die before it comes to the FIFO. */
 	int fifo = openat(c->directory, "exec.fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
@@ -157,8 +170,11 @@ static int start(struct container *c)
 	size_t size = 0;
 	for (;;) {
 		struct pollfd fds[] = { { .fd = fifo, .events = POLLIN }, { .fd = process, .events = POLLIN } };
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+		int ready = poll(fds, 2, LOOK_MS);
+		if (ready < 0 && errno != EINTR)
 			break;
+		if (ready == 0 && !waits(c)) /* let go by a command that was killed: nobody will write */
+			return PYTHONS;
 		if (fds[0].revents) {
 			ssize_t n = read(fifo, said + size, sizeof said - size);
 			if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))

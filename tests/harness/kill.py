@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.command import Knarr
@@ -23,8 +23,10 @@ CHANGING = (
 
 def _strace(cli: Knarr, options: list[str], args: tuple[str, ...]) -> int:
     argv = ["strace", "-qq", *options, *cli.argv, *args]
-    everything = {**cli.identity, "env": cli.env, "stdin": subprocess.DEVNULL, "timeout": 120}
-    return subprocess.run(argv, capture_output=True, check=False, **everything).returncode
+    # Not pipes: what the command leaves behind may hold its output open.
+    nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    everything = {**cli.identity, **nowhere, "env": cli.env, "timeout": 120}
+    return subprocess.run(argv, check=False, **everything).returncode
 
 
 def changing_calls(cli: Knarr, scratch: Path, *args: str) -> Counter[str]:
@@ -35,15 +37,22 @@ def changing_calls(cli: Knarr, scratch: Path, *args: str) -> Counter[str]:
     return Counter(name for name in names if name.isidentifier())
 
 
-def kills(cli: Knarr, scratch: Path, *args: str, most: int = 12) -> Iterator[str]:
+def kills(
+    cli: Knarr, scratch: Path, *args: str, most: int = 12, before: Callable[[], object] = lambda: None
+) -> Iterator[str]:
     """Runs the command once per changing call and kills it there; yields what was done to it, for the message.
 
-    Of a kind that is called more often than `most`, the calls are sampled evenly.
+    Of a kind that is called more often than `most`, the calls are sampled evenly. `before` is called before each run,
+    also before the first, in which nothing is killed: that is yielded too.
     """
-    for name, count in changing_calls(cli, scratch, *args).items():
+    before()
+    calls = changing_calls(cli, scratch, *args)
+    yield f"{' '.join(args)} not killed"
+    for name, count in calls.items():
         for number in sorted(
             {1 + i * (count - 1) // max(1, min(count, most) - 1) for i in range(min(count, most))}
         ):
+            before()
             injected = f"inject={name}:signal=KILL:when={number}"
             _strace(cli, ["-e", f"trace={name}", "-e", injected, "-o", "/dev/null"], args)
             yield f"{' '.join(args)} killed at {name} number {number} of {count}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from knarr.errors import NotFound, UsageError
 from knarr.oci import json
@@ -32,16 +33,20 @@ def read_bundle(path: str, config: str = "config.json") -> Bundle:
     Raises `NotFound`, `UsageError`, `DataError`.
     """
     path = os.path.abspath(path)
-    text = read_document(os.path.join(path, config))
+    text = read_document(os.path.join(path, config), regular=True)
     spec = decode(Spec, json.loads(text))
     _check_version(spec.oci_version)
     return Bundle(path, spec, text)
 
 
-def read_document(path: str) -> bytes:
-    """The bytes of a JSON document that the caller named. Raises `NotFound`, `UsageError`."""
+def read_document(path: str, *, regular: bool = False) -> bytes:
+    """The bytes of a JSON document that the caller named; a pipe will do unless it is to be `regular`: in a bundle it
+    would have us wait for ever. Raises `NotFound`, `UsageError`."""
     try:
-        with open(path, "rb") as file:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if regular else 0))
+        with open(fd, "rb") as file:
+            if regular and not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise UsageError(f"{path}: is not a file")
             text = file.read(_LARGEST + 1)
     except FileNotFoundError:
         raise NotFound("file", path, hint="`knarr-runtime spec` writes a config.json to begin with") from None

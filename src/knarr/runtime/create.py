@@ -120,6 +120,8 @@ class _Making:
             if self.request.waits:
                 opened.append(self.directory.make_fifo())
                 fifo = fds.give(opened[-1])
+                opened.append(self.directory.hold_start())
+                fds.give(opened[-1])
             console = fds.give(self.request.console_fd)
             plan = self._plan(fifo, console)
             if self.bundle.spec.process is None:
@@ -230,9 +232,17 @@ def _has_mount_namespace(spec: Spec) -> bool:
 
 
 def write_pid_file(path: str, pid: int) -> None:
-    """Beside, renamed: who waits for the file finds the whole number in it."""
+    """Beside, renamed: who waits for the file finds the whole number in it. Where others may write too (/tmp), what
+    they have put there is not written to."""
     directory, _, name = os.path.abspath(path).rpartition("/")
     beside = f"{directory}/.{name}~"
-    with open(beside, "w") as file:
-        file.write(str(pid))
+    try:
+        os.unlink(beside)  # of a command that was killed
+    except FileNotFoundError:
+        pass
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, str(pid).encode())
+    finally:
+        os.close(fd)
     os.rename(beside, path)

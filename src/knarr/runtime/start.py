@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from knarr.runtime.state_dir import Container, StateDir
 
 
+_LOOK_MS = 100
+
+
 def start(directory: StateDir, warn: Callable[[str], None], notify_socket: str = "") -> None:
     """Raises `Conflict` for a container that is not waiting for it, and what a failing step raises.
 
@@ -75,7 +78,9 @@ def _let_go(directory: StateDir, container: Container) -> bytes:
         poll.register(pidfd, select.POLLIN)
         said = b""
         while True:
-            ready = dict(poll.poll())
+            ready = dict(poll.poll(_LOOK_MS))
+            if not ready and not directory.waits():  # let go by a command that was killed: nobody will write
+                raise Conflict(_refusal(directory.id, RUNNING))
             if fifo in ready:
                 part = os.read(fifo, 4096)
                 if not part:

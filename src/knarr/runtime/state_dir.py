@@ -8,6 +8,7 @@
             plan              the steps in wire form, to name the one that fails at `start`
             ahead             what `start` and `delete` will have to do (`knarr.runtime.ahead`)
             exec.fifo         the container's process waits at it, gone once it was started
+            waits             held (OFD lock) by the container's process until it executes its program
             notify/           bound into the container when a service manager wants to hear that it is ready
 
 Everything is written beside and renamed. What a container is doing is asked of the kernel (`knarr.runtime.status`).
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from knarr.errors import Conflict, DataError, HostError, NotFound, UsageError
 from knarr.host import locks
@@ -56,11 +56,19 @@ class Container(Record):
 
 
 def default_root(environ: Mapping[str, str], euid: int) -> str:
-    """Where the containers are when nobody says."""
+    """Where the containers are when nobody says. A directory that sudo(8) left in the environment is another user's,
+    who could put links where root then writes and removes."""
     runtime = environ.get("XDG_RUNTIME_DIR", "")
-    if euid == 0 and not runtime:
+    if euid == 0 and not (runtime and _is_roots(runtime)):
         return "/run/knarr-runtime"
     return f"{runtime or f'/run/user/{euid}'}/knarr-runtime"
+
+
+def _is_roots(path: str) -> bool:
+    try:
+        return os.stat(path).st_uid == 0
+    except OSError:
+        return False
 
 
 def check_id(container_id: str) -> str:
@@ -191,12 +199,16 @@ class StateDir:
         os.chmod(self.fifo, 0o622)  # whatever the file mode mask is
         return os.open(self.fifo, os.O_PATH | os.O_CLOEXEC)
 
+    def hold_start(self) -> int:
+        """A lock for the container's process: it has it until it is another program, or has ended."""
+        fd = os.open(f"{self.path}/waits", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        locks.take(fd)
+        return fd
+
     def waits(self) -> bool:
-        """Has the container been created and not started."""
-        try:
-            return stat.S_ISFIFO(os.stat(self.fifo).st_mode)
-        except FileNotFoundError:
-            return False
+        """Has the container been created and not started. That the FIFO is there does not tell: who opened it may
+        have been killed before it was removed."""
+        return os.path.exists(self.fifo) and locks.held(f"{self.path}/waits")
 
     def started(self) -> None:
         try:
