@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -355,6 +356,24 @@ static int bind_target(const char *path, const char *kind, int tree)
 	return in_make(path, file, file ? 0644 : 0755, NULL);
 }
 
+/* What is cleared of the source's attributes: what was asked, with `exact` also what was not asked to be set. With `locked`
+ * that may be none of those that protect the host, and to ask for one is an error (mount_namespaces(7)). */
+static uint64_t cleared(int tree, const char *kind, uint64_t set, uint64_t clear)
+{
+	const uint64_t protecting = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+	struct statvfs st;
+	if (!has_word(kind, "exact"))
+		return clear;
+	uint64_t implied = (protecting | MOUNT_ATTR_NOSYMFOLLOW) & ~set;
+	if (has_word(kind, "locked")) {
+		SYS(fstatvfs(tree, &st)); /* the numbers are those of MOUNT_ATTR_* */
+		if (st.f_flag & protecting & clear)
+			fail(EPERM, "attributes of the source");
+		implied &= ~(st.f_flag & protecting);
+	}
+	return clear | implied;
+}
+
 /* A source that begins with @ is one that S has prepared. */
 static void bind_tree(char **argv, const char *uid_maps, const char *gid_maps, bool map_all)
 {
@@ -364,7 +383,7 @@ static void bind_tree(char **argv, const char *uid_maps, const char *gid_maps, b
 	if (uid_maps)
 		map_ids(tree, uid_maps, gid_maps, map_all);
 	set_attributes(tree, hexadecimal(argv[6]), hexadecimal(argv[7]), true, 0);
-	set_attributes(tree, hexadecimal(argv[4]), hexadecimal(argv[5]), false, 0);
+	set_attributes(tree, hexadecimal(argv[4]), cleared(tree, argv[2], hexadecimal(argv[4]), hexadecimal(argv[5])), false, 0);
 	set_propagation(tree, hexadecimal(argv[8]));
 	attach(tree, bind_target(argv[1], argv[2], tree));
 }

@@ -72,6 +72,7 @@ static const struct op table[] = {
 	{ "scheduler", 7, 7, ANYWHERE, op_scheduler },
 	{ "seccomp", 2, INT_MAX, IN_C, op_seccomp },
 	{ "seccomp-listener", 1, 1, IN_S, op_seccomp_listener },
+	{ "seccomp-now", 0, 0, IN_C, op_seccomp_now },
 	{ "seed", 3, 3, IN_C, op_seed },
 	{ "spawn", 1, INT_MAX, IN_S | IN_S_LATE, op_spawn },
 	{ "stdio", 3, 3, ANYWHERE, op_stdio },

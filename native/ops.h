@@ -52,7 +52,7 @@ OP(seed);
 OP(keyring); OP(sysctl); OP(hostname); OP(domainname); OP(rlimit); OP(oom_score); OP(personality); OP(scheduler);
 OP(ioprio); OP(affinity); OP(mempolicy); OP(new_session);
 /* privileges.c */
-OP(become_root); OP(bounding); OP(user); OP(caps); OP(no_new_privs); OP(label); OP(seccomp);
+OP(become_root); OP(bounding); OP(user); OP(caps); OP(no_new_privs); OP(label); OP(seccomp); OP(seccomp_now);
 /* listener.c */
 OP(seccomp_listener);
 /* console.c */

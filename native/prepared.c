@@ -51,7 +51,8 @@ int clone_tree(const char *source, const char *kind, bool recursive)
 void map_ids(int tree, const char *uid_maps, const char *gid_maps, bool all)
 {
 	struct k_mount_attr attr = { .set = MOUNT_ATTR_IDMAP };
-	int namespace = mapped_user_namespace(uid_maps, gid_maps);
+	int namespace = *uid_maps == '/' ? open(uid_maps, O_RDONLY | O_CLOEXEC) : mapped_user_namespace(uid_maps, gid_maps);
+	SYS(namespace, "user namespace of the mount");
 	attr.userns_fd = (uint64_t)namespace;
 	SYS(k_mount_setattr(tree, all ? AT_RECURSIVE : 0, &attr), "ID-mapped mount");
 	close(namespace);

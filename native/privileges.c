@@ -168,6 +168,13 @@ void op_label(int argc, char **argv)
 
 enum { SET_MODE_FILTER = 1, FLAG_NEW_LISTENER = 8 };
 
+/* What waits for exec is loaded now: what is executed before it is to be held as well. */
+void op_seccomp_now(int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	workload_load_filter();
+}
+
 void load_filter_of(const struct step *step)
 {
 	const char *hex = step->argv[1];

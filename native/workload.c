@@ -85,6 +85,17 @@ void workload_before_exec(int step)
 	filter_step = step;
 }
 
+void workload_load_filter(void)
+{
+	if (filter_step < 0)
+		return;
+	int here = ex.at;
+	ex.at = filter_step; /* a failure is the filter's */
+	load_filter_of(&ex.plan.steps[filter_step]);
+	ex.at = here;
+	filter_step = -1;
+}
+
 /* ---- waiting for the start ---- */
 
 /* S need not stay for a container that is created and not started. */
@@ -255,11 +266,6 @@ void op_exec(int argc, char **argv)
 	workload_default_signals();
 	umask(ex.umask);
 	init_tell_setter(FINAL);
-	if (filter_step >= 0) {
-		int here = ex.at;
-		ex.at = filter_step; /* a failure is the filter's */
-		load_filter_of(&ex.plan.steps[filter_step]);
-		ex.at = here;
-	}
+	workload_load_filter();
 	fail(search(argv, try_execute), "");
 }

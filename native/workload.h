@@ -9,6 +9,7 @@ void workload_arm_parent_signal(void);
 
 /* The seccomp step to load right before exec. */
 void workload_before_exec(int step);
+void workload_load_filter(void);
 void load_filter_of(const struct step *step);
 
 /* Every descriptor from `first` on closes at exec; our own do in any case. */

@@ -10,6 +10,7 @@ import pytest
 
 from knarr.plan.step import Step
 from native.plans import Native, Rootfs, step
+from native.test_process import UNAME, refusing
 
 pytestmark = pytest.mark.requires("root", "overlay", "busybox")
 
@@ -168,3 +169,15 @@ def test_c_waits_where_it_is_told_to(native: Native, rootfs: Rootfs) -> None:
 )
 def test_refuses_what_is_no_hook(native: Native, rootfs: Rootfs, args: tuple[str, ...]) -> None:
     assert native.init(rootfs.plan("true", inside=[step("hook", *args)])).code == 125
+
+
+def test_it_is_held_by_the_filter_that_is_loaded_before_it(native: Native, rootfs: Rootfs) -> None:
+    process = [
+        step("no-new-privs"),
+        step("seccomp", 0, refusing(UNAME)),
+        shell("/bin/busybox uname > /a; :"),
+        step("seccomp-now"),
+        shell("/bin/busybox uname > /b; grep Seccomp: /proc/self/status > /c"),
+    ]
+    outcome = native.init(rootfs.shell("cat /a /b /c", process=process))
+    assert outcome.out == "Linux\n\nSeccomp:\t2\n", outcome

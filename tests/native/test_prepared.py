@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,37 @@ def test_a_path_that_must_not_be_a_link(native: Native, rootfs: Rootfs) -> None:
     for path, words in (("/bin", None), ("/nowhere", None), ("/link", 40), ("/link/sh", 40)):
         outcome = native.init(rootfs.plan("true", inside=[step("no-link", path)]))
         assert [int(w.split()[2]) for w in outcome.words] == ([words] if words else [])
+
+
+def test_ids_as_a_namespace_maps_them(native: Native, rootfs: Rootfs, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/file").touch()
+    with subprocess.Popen(
+        ["unshare", "--user", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{holder.pid}/{name}").write_text("0 5000 10\n")
+        path = f"/proc/{holder.pid}/ns/user"
+        args = (tmp_path / "data", "/m", "auto", 0, 0, 0, 0, 0, 0, path, "", 0)
+        outcome = native.init(rootfs.shell("stat -c %u:%g /m/file", inside=[step("idmap-bind", *args)]))
+        holder.kill()
+    assert outcome.out == "5000:5000\n", outcome
+
+
+def test_a_bind_has_the_attributes_it_asks_for(native: Native, rootfs: Rootfs) -> None:
+    """And, where they protect the host, those of its source."""
+
+    def flags(kind: str, on: str, off: str = "0x0") -> str:
+        inside = [
+            step("mount", "tmpfs", "t", "/t", "0xf", ""),
+            step("bind", rootfs.base / "root/t", "/m", kind, 0, on, off, 0, 0, 0),
+        ]
+        outcome = native.init(rootfs.shell("grep ' /m ' /proc/mounts", inside=inside))
+        return outcome.out.split()[3] if outcome.out else outcome.words[0]
+
+    assert flags("auto", "0x8") == "ro,nosuid,nodev,noexec,relatime"
+    assert flags("auto,exact", "0x8") == "rw,noexec,relatime"
+    assert flags("auto,exact,locked", "0x8") == "ro,nosuid,nodev,noexec,relatime"
+    assert flags("auto,exact,locked", "0x8", "0x1").endswith(" 1 attributes of the source")

@@ -49,6 +49,8 @@ def create_container_steps(spec: Spec, container_id: str, bundle: str) -> Iterat
 def start_container_steps(spec: Spec, container_id: str, bundle: str) -> Iterator[Step]:
     """Paths are the container's; the working directory and, where a hook names none, the environment the process's."""
     if spec.hooks and spec.hooks.start_container:
+        if spec.linux.seccomp:
+            yield Step("seccomp-now", (), "hooks.startContainer")  # they are no freer than the process
         parts = state_parts(spec, container_id, bundle, CREATED)
         yield from _steps(spec.hooks.start_container, "startContainer", parts, "")
 

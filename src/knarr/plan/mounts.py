@@ -11,6 +11,7 @@ from knarr.plan.capabilities import SYS_ADMIN
 from knarr.plan.idmap import check_maps, map_triples
 from knarr.plan.mount_options import MS_REC, MS_SLAVE, RDONLY, read_options
 from knarr.plan.step import Step, quoted
+from knarr.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,12 +48,19 @@ UNLABELLED = frozenset(("proc", "sysfs", "mqueue"))
 OF_NAMESPACE = {"proc": ("pid", "/proc"), "sysfs": ("net", "/sys"), "mqueue": ("ipc", "/dev/mqueue")}
 
 
-def mount_steps(
-    spec: Spec, ns: Namespaces, cgroup: CgroupPlacement | None, facts: HostFacts, bundle: str
-) -> Iterator[Step]:
+class Where(Record):
+    """What the mounts of one container have in common. `exact`: a bind that names any attribute has no others of its
+    source's, as runc and crun have it."""
+
+    bundle: str
+    cgroup: CgroupPlacement | None = None
+    exact: bool = False
+
+
+def mount_steps(spec: Spec, ns: Namespaces, facts: HostFacts, where: Where) -> Iterator[Step]:
     early = opens_early(ns, facts)
     for i, mount in enumerate(spec.mounts):
-        yield from _mount(mount, i, spec, ns, cgroup, facts, bundle, early)
+        yield from _mount(mount, i, spec, ns, facts, where, early)
 
 
 def opens_early(ns: Namespaces, facts: HostFacts) -> bool:
@@ -71,11 +79,24 @@ def early_steps(spec: Spec, ns: Namespaces, facts: HostFacts, bundle: str) -> It
     for i, mount in enumerate(spec.mounts):
         origin = f"mounts[{i}]"
         options = read_options(mount.options, origin)
-        if not _is_bind(mount, options) or "copy-link" in options.links:
+        if not _is_bind(mount, options) or _opened_late(mount, options, spec, bundle):
             continue
         check_source(mount, origin)
         args = (str(i), host_path(mount.source, bundle), _kind(options), "01"[options.recursive], propagation)
-        yield Step("open-tree", (*args, *id_maps(mount, options, spec, origin)), origin)
+        yield Step("open-tree", (*args, *id_maps(mount, options, spec, ns, origin)), origin)
+
+
+def _opened_late(mount: Mount, options: Options, spec: Spec, bundle: str) -> bool:
+    """A link that is copied, and what the mounts before it have put into the root filesystem."""
+    return (
+        "copy-link" in options.links or _below_root(host_path(mount.source, bundle), spec, bundle) is not None
+    )
+
+
+def _below_root(path: str, spec: Spec, bundle: str) -> str | None:
+    """A host's path as one in the container, None if it is outside of the root filesystem."""
+    root = host_path(spec.root.path, bundle).rstrip("/") if spec.root else ""
+    return path[len(root) :] if root and path.startswith(f"{root}/") else None
 
 
 def _is_bind(mount: Mount, options: Options) -> bool:
@@ -87,20 +108,26 @@ def _mount(
     number: int,
     spec: Spec,
     ns: Namespaces,
-    cgroup: CgroupPlacement | None,
     facts: HostFacts,
-    bundle: str,
+    where: Where,
     early: bool,
 ) -> Iterator[Step]:
-    origin = f"mounts[{number}]"
+    origin, bundle = f"mounts[{number}]", where.bundle
     target = in_root(mount.destination, f"{origin}.destination")
+    target = (
+        _below_root(target, spec, bundle) or target
+    )  # the host's name for a place in it, as runc takes it
     options = read_options(mount.options, origin)
     if options.remount:
         yield _remount(target, options, origin)
     elif _is_bind(mount, options):
         check_source(mount, origin)
-        maps = id_maps(mount, options, spec, origin)
-        if early and "copy-link" not in options.links:
+        maps = id_maps(mount, options, spec, ns, origin)
+        if where.exact and options.attr_set | options.attr_clear:
+            # In a user namespace but what the host has forbidden: that stays, or is an error where it is asked for.
+            words = ("exact", "locked") if ns.own("user") else ("exact",)
+            options = options._replace(links=(*options.links, *words))
+        if early and not _opened_late(mount, options, spec, bundle):
             yield bind_step(f"@{number}", target, options, origin)
         else:
             yield bind_step(host_path(mount.source, bundle), target, options, origin, maps)
@@ -108,7 +135,7 @@ def _mount(
     elif mount.type in ("cgroup", "cgroup2"):
         from knarr.plan.cgroup_mounts import cgroup_mount_steps  # not every container has one
 
-        yield from cgroup_mount_steps(target, options, origin, ns, cgroup, facts)
+        yield from cgroup_mount_steps(target, options, origin, ns, where.cgroup, facts)
     elif not mount.type:
         raise UsageError(f"{origin}.type: is required for a mount that is not a bind")
     elif mount.type in OF_NAMESPACE and _is_the_hosts(mount.type, ns, facts):
@@ -153,7 +180,7 @@ def check_source(mount: Mount, origin: str) -> None:
         raise UsageError(f"{origin}.source: is required for a bind mount")
 
 
-def id_maps(mount: Mount, options: Options, spec: Spec, origin: str) -> tuple[str, ...]:
+def id_maps(mount: Mount, options: Options, spec: Spec, ns: Namespaces, origin: str) -> tuple[str, ...]:
     """How the ids of a bind are mapped, as `idmap-bind` takes it; nothing when they are not."""
     if bool(mount.uid_mappings) != bool(mount.gid_mappings):
         raise UsageError(f"{origin}: has uidMappings or gidMappings, and must have both or neither")
@@ -162,6 +189,9 @@ def id_maps(mount: Mount, options: Options, spec: Spec, origin: str) -> tuple[st
     # An ID-mapped mount without maps of its own takes the container's (config.md, `idmap`).
     uids = mount.uid_mappings or spec.linux.uid_mappings
     gids = mount.gid_mappings or spec.linux.gid_mappings
+    joined = next((path for kind, path, _ in ns.joined if kind == "user"), "")
+    if joined and not uids and not gids:
+        return joined, "", "01"[options.idmap_recursive]  # as that namespace maps them
     if not (uids and gids):
         raise UsageError(
             f"{origin}.options: an ID-mapped mount needs uidMappings and gidMappings, its own or the container's"

@@ -98,7 +98,8 @@ def guard_steps(spec: Spec) -> Iterator[Step]:
             continue  # hidden already
         origin = f"linux.maskedPaths[{i}]"
         _absolute(path, origin)
-        yield Step("mask", (in_root(path, origin),), origin)
+        if path not in spec.linux.masked_paths[:i]:
+            yield Step("mask", (in_root(path, origin),), origin)
 
 
 def _absolute(path: str, origin: str) -> None:

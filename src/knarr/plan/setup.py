@@ -9,7 +9,7 @@ from knarr.errors import UsageError
 from knarr.plan import cgroup as cg
 from knarr.plan.devices import device_steps, early_device_steps
 from knarr.plan.idmap import denies_setgroups, idmap_steps, is_mapped
-from knarr.plan.mounts import early_steps, host_path, in_root, mount_steps
+from knarr.plan.mounts import Where, early_steps, host_path, in_root, mount_steps
 from knarr.plan.namespaces import clone_kinds, join_steps, loopback_step, read_namespaces, time_steps
 from knarr.plan.process import (
     available_caps,
@@ -130,7 +130,9 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     add(where.network_child_steps or _loopback(ns))  # before sysctls, which name its interfaces
     add(rootfs_steps(spec, where.rootfs, ns, where.bundle))  # before everything that lies in it
     add(seed_steps(where.seeds))  # volumes get what the image has there, before they cover it
-    add(mount_steps(spec, ns, where.cgroup, facts, where.bundle))  # before devices: /dev is one of them
+    add(
+        mount_steps(spec, ns, facts, Where(where.bundle, where.cgroup, where.strict))
+    )  # before devices: /dev is one of them
     add(device_steps(spec, ns, facts))  # before masks: they are made of /dev/null
     add(Step("pause", (label,), "setting.pauses") for label in where.mounted_pauses)  # hooks of the runtime
     add(_hook_steps(spec, where, started=False))  # see the mounts, and may still add to them

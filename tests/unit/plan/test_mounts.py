@@ -177,3 +177,40 @@ def test_a_user_namespace_without_maps_has_what_the_caller_may_give() -> None:
     assert of(steps(kinds="mount user", facts=USER), "linux.uidMappings") == [
         r"write-child uid_map '0 1000 1\n'"
     ]
+
+
+def test_ids_of_a_namespace_that_is_joined_are_as_it_has_them() -> None:
+    spec = Spec(
+        "1.3.0", Root("/r"), (Mount("/d", "/s", "", ("bind", "idmap")),), Process("/", ("sh",)),
+        linux=Linux(namespaces=(Namespace("mount"), Namespace("user", "/n/user"))),
+    )  # fmt: skip
+    found = list(container_plan(spec, ROOT, Setting(bundle="/b")).steps)
+    assert of(found, "mounts[0]")[0] == "open-tree 0 /s auto 0 0x84000 /n/user '' 0"
+
+
+def test_a_runtimes_bind_has_no_attribute_that_it_does_not_name() -> None:
+    def bind(*options: str, kinds: str = "mount", maps: tuple[IdMap, ...] = ()) -> str:
+        spec = Spec(
+            "1.3.0", Root("/r"), (Mount("/d", "/s", "", ("bind", *options)),), Process("/", ("sh",)),
+            linux=Linux(tuple(Namespace(kind) for kind in kinds.split()), maps, maps),
+        )  # fmt: skip
+        return of(list(container_plan(spec, ROOT, Setting(strict=True)).steps), "mounts[0]")[-1]
+
+    assert bind("ro") == "bind /s /d auto,exact 0 0x1 0x0 0x0 0x0 0x0"
+    assert bind("dev") == "bind /s /d auto,exact 0 0x0 0x4 0x0 0x0 0x0"
+    assert bind("rprivate") == "bind /s /d auto 0 0x0 0x0 0x0 0x0 0x44000"
+    assert bind("ro", kinds="mount user", maps=MANY) == "bind @0 /d auto,exact,locked 0 0x1 0x0 0x0 0x0 0x0"
+
+
+def test_places_in_the_root_filesystem_by_their_names_on_the_host() -> None:
+    mounts = (Mount("/r/a", "/r/b", "", ("bind",)), Mount("/rest", "/rest", "", ("bind",)))
+    assert of(steps(*mounts), "mounts[0]") == ["bind /r/b /a auto 0 0x0 0x0 0x0 0x0 0x0"]
+    # Whatever the mounts before it have put there: so it is not opened early.
+    found = steps(*mounts, kinds="mount user", maps=MANY)
+    assert of(found, "mounts[0]") == ["bind /r/b /a auto 0 0x0 0x0 0x0 0x0 0x0"]
+    assert of(found, "mounts[1]")[0] == "open-tree 1 /rest auto 0 0x84000"
+
+
+def test_a_path_is_masked_once() -> None:
+    found = steps(masked_paths=("/a", "/b", "/a"))
+    assert [s.args for s in found if s.op == "mask"] == [("/a",), ("/b",)]

@@ -345,3 +345,14 @@ def test_a_writable_hierarchy_belongs_to_the_containers_user() -> None:
 
     assert owned() == ["cgroup-own /cg/c1 1005"]
     assert owned(options=("ro",)) == owned("mount user") == owned("mount cgroup") == owned(v1=True) == []
+
+
+def test_hooks_of_the_start_are_held_by_the_filter() -> None:
+    hooks = Hooks(start_container=(Hook("/h"),))
+    linux = Linux(namespaces=(Namespace("mount"),), seccomp=Seccomp("SCMP_ACT_ALLOW"))
+    spec = Spec(
+        "1.3.0", Root("/r"), (), Process("/", ("sh",), no_new_privileges=True), hooks=hooks, linux=linux
+    )
+    assert [s.op for s in container_plan(spec, FACTS, Setting(fifo_fd=5)).steps][-4:] == [
+        "wait-fifo", "seccomp-now", "hook", "exec",
+    ]  # fmt: skip
