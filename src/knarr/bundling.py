@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # share of one read, one too few a read of its own; what is a door's own already is not in its commands' groups.
 _DOORS = ("knarr.cli.main", "knarr.runtime_cli.main")
 _ANNOTATIONS = __future__.annotations.compiler_flag  # every module of knarr's asks for it, or has none
+_PIECE = 128 << 10
 _PLACES = "plan.cgroup_limits plan.cgroup_devices plan.cgroup_mounts"
 _STARTS = f"engine.start host.facts plan.seccomp_default plan.seccomp_usual.x86_64 plan.sysctl cli.warnings {_PLACES}"
 _GROUPS = {
@@ -59,14 +60,17 @@ def write(path: str, package: str, key: str) -> bool:
         index[name] = (source, is_package, now.st_mtime_ns, now.st_size, end, len(parts[-1]), _imported(tree))
         end += len(parts[-1])
     index = {name: (*entry[:6], tuple(n for n in entry[6] if n in index)) for name, entry in index.items()}
-    groups: dict[str, Where] = {}
+    groups: dict[str, tuple[Where, ...]] = {}
     for root in (*_DOORS, *(f"knarr.{command}" for command in _GROUPS)):
         door = next((d for d in _DOORS if d.partition(".main")[0] == root.partition(".commands")[0]), "")
         known = _wanted(index, (door,)) if root != door else ()
         names = _wanted(index, (root, *(f"knarr.{n}" for n in _GROUPS.get(root[6:], "").split())))
-        parts.append(marshal.dumps(tuple((n, index[n], codes[n]) for n in names if n not in known)))
-        groups[root] = (end, len(parts[-1]))
-        end += len(parts[-1])
+        wheres: list[Where] = []
+        for piece in _pieces(index, [n for n in names if n not in known]):
+            parts.append(marshal.dumps(tuple((n, index[n], codes[n]) for n in piece)))
+            wheres.append((end, len(parts[-1])))
+            end += len(parts[-1])
+        groups[root] = tuple(wheres)
     parts.append(marshal.dumps(index))
     head = marshal.dumps((key, end + len(parts[-1]), (end, len(parts[-1])), groups))
     beside = f"{path}.{os.getpid()}~"
@@ -90,6 +94,19 @@ def _wanted(index: Index, roots: Sequence[str]) -> dict[str, None]:
             found[name] = None
             ahead += (name.rpartition(".")[0], *index[name][6])
     return found
+
+
+def _pieces(index: Index, names: Sequence[str]) -> list[list[str]]:
+    """Each shorter than what malloc takes from memory it has: beyond 128 KiB every page of it would be a new one."""
+    pieces: list[list[str]] = [[]]
+    size = 0
+    for name in names:
+        size += index[name][5]
+        if size > _PIECE and pieces[-1]:
+            pieces.append([])
+            size = index[name][5]
+        pieces[-1].append(name)
+    return pieces
 
 
 def _sources(directory: str) -> list[str]:

@@ -6,11 +6,11 @@ that a command needs. What a module imports at its top is loaded before it, with
 module, which costs as much again.
 
     8 bytes     length of the head, little-endian
-    head        marshal: (key, bytes that follow, where the index is, {module: where its group is})
+    head        marshal: (key, bytes that follow, where the index is, {module: where its group's pieces are})
                 where: offset from behind the head, length
     code        marshal of each module's code, without docstrings
-    groups      marshal of ((module, entry, code), …): what is wanted once that module is imported, read in one piece,
-                in which names and constants stand once
+    groups      marshal of ((module, entry, code), …): what is wanted once that module is imported, in a few pieces, in
+                each of which names and constants stand once
     index       marshal of {module: entry}, read when a module is wanted that was in no group
                 entry: source, is package, mtime ns, size, offset and length of the code, modules it imports first
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Where = tuple[int, int]
 
 # Of the layout below and of what is Python's: another knarr or another Python finds a bundle that is not its own.
-_KEY = f"knarr bundle 5, {sys.version}"
+_KEY = f"knarr bundle 6, {sys.version}"
 _INDEX_MAX = 1 << 20
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
@@ -50,7 +50,9 @@ class Bundle:
 
     __slots__ = ("_base", "_codes", "_fd", "_groups", "_index", "_path", "_under_way", "_unread")
 
-    def __init__(self, path: str, fd: int, base: int, index: Where, groups: dict[str, Where]) -> None:
+    def __init__(
+        self, path: str, fd: int, base: int, index: Where, groups: dict[str, tuple[Where, ...]]
+    ) -> None:
         self._path = path
         self._fd = fd
         self._groups = groups
@@ -94,10 +96,11 @@ class Bundle:
         return entry
 
     def _read_group(self, name: str) -> None:
-        for other, entry, code in self._read(*self._groups.pop(name)):
-            self._codes[other] = code
-            if self._unread:
-                self._index[other] = entry
+        for where in self._groups.pop(name):
+            for other, entry, code in self._read(*where):
+                self._codes[other] = code
+                if self._unread:
+                    self._index[other] = entry
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None
