@@ -48,9 +48,33 @@ def loads(text: str | bytes) -> Any:
         raise DataError("JSON: nested too deeply") from None
     except ValueError as e:
         raise DataError(f"JSON: {e}") from None
+    except SystemError:
+        raise DataError(f"JSON: {_fault(source, start)}") from None
     if source[end:].strip(_BLANK):
         raise DataError(f"JSON: more than one value, at offset {end}")
     return value
+
+
+def _fault(source: str, start: int) -> str:
+    """CPython 3.11 fails without a word when nobody has imported the module that has its error's class."""
+    __import__("json.decoder")
+    try:
+        _scan(source, start)
+    except ValueError as e:
+        return str(e)
+    raise AssertionError("the scanner has changed its mind")
+
+
+def check_characters(text: bytes, value: object) -> None:
+    """A \\uXXXX that is half a character can be in a string of JSON, and in nothing that a kernel is told. `value` is
+    what `text` was read as. Raises `DataError`."""
+    if b"\\ud" not in text and b"\\uD" not in text:
+        return
+    encode = _json.make_encoder(None, _refuse, _json.encode_basestring, None, ":", ",", False, False, False)
+    try:
+        "".join(encode(value, 0)).encode()
+    except UnicodeEncodeError as e:
+        raise DataError(f"JSON: \\u{ord(e.object[e.start]):04x} is not a character") from None
 
 
 def _refuse(value: object) -> NoReturn:

@@ -34,7 +34,9 @@ def read_bundle(path: str, config: str = "config.json") -> Bundle:
     """
     path = os.path.abspath(path)
     text = read_document(os.path.join(path, config), regular=True)
-    spec = decode(Spec, json.loads(text))
+    value = json.loads(text)
+    json.check_characters(text, value)
+    spec = decode(Spec, value)
     _check_version(spec.oci_version)
     return Bundle(path, spec, text)
 
@@ -43,9 +45,8 @@ def read_document(path: str, *, regular: bool = False) -> bytes:
     """The bytes of a JSON document that the caller named; a pipe will do unless it is to be `regular`: in a bundle it
     would have us wait for ever. Raises `NotFound`, `UsageError`."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if regular else 0))
-        with open(fd, "rb") as file:
-            if regular and not stat.S_ISREG(os.fstat(fd).st_mode):
+        with open(path, "rb", opener=_open_at_once if regular else None) as file:
+            if regular and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise UsageError(f"{path}: is not a file")
             text = file.read(_LARGEST + 1)
     except FileNotFoundError:
@@ -53,6 +54,10 @@ def read_document(path: str, *, regular: bool = False) -> bytes:
     if len(text) > _LARGEST:
         raise UsageError(f"{path}: is larger than {_LARGEST >> 20} MiB")
     return text
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_version(text: str) -> None:

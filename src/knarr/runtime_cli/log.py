@@ -59,6 +59,8 @@ class Log:
             return  # it was asked for by an engine; standard error has it too
         try:
             os.write(fd, f"{self._line(level, message)}\n".encode("utf-8", "backslashreplace"))
+        except OSError:
+            return  # as above: a full disk is no reason to fail
         finally:
             os.close(fd)
 

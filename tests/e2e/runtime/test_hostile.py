@@ -31,6 +31,10 @@ def one_line(result: Any) -> str:
     return str(lines[0])
 
 
+def nothing(runtime: Runtime) -> bool:
+    return not runtime.containers.exists() or os.listdir(runtime.containers) == []
+
+
 # ---- ids and words ----
 
 
@@ -51,7 +55,6 @@ def one_line(result: Any) -> str:
         "x" * 1025,
         "a*",
         "$(id)",
-        "-",
     ],
 )
 def test_ids(runtime: Runtime, bundle: Bundle, name: str) -> None:
@@ -88,7 +91,7 @@ def damaged(bundle: Bundle, text: bytes) -> str:
 )  # fmt: skip
 def test_documents_that_are_none(runtime: Runtime, bundle: Bundle, text: bytes) -> None:
     one_line(runtime("run", "-b", damaged(bundle, text), "one"))
-    assert runtime.ok("list", "-q") == ""
+    assert nothing(runtime)
 
 
 def test_a_document_without_end(runtime: Runtime, bundle: Bundle) -> None:
@@ -111,7 +114,7 @@ def test_a_hook_that_never_ends(runtime: Runtime, bundle: Bundle) -> None:
         hook = {"path": "/bin/busybox", "args": ["sleep", "1000"], "timeout": 1}
         said = one_line(runtime("run", "-b", bundle("true", hooks={kind: [hook]}), "one"))
         assert kind in said
-        assert runtime.ok("list", "-q") == ""
+        assert nothing(runtime)
 
 
 # ---- other users ----
@@ -178,7 +181,7 @@ def test_a_pid_file_where_others_may_write(
 def test_a_pid_file_that_cannot_be(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
     for path in (tmp_path / "missing/pid", tmp_path, Path("/proc/pid"), Path("/dev/null/pid")):
         one_line(runtime("run", "-d", "-b", bundle("sleep", "1000"), "--pid-file", str(path), "one"))
-        assert runtime.ok("list", "-q") == ""
+        assert nothing(runtime)
 
 
 def test_the_environment_of_another(runtime: Runtime, bundle: Bundle, tmp_path: Path) -> None:
@@ -197,7 +200,7 @@ def test_sockets_and_logs_that_are_none(runtime: Runtime, bundle: Bundle, tmp_pa
     where = bundle("sh", process={"terminal": True})
     for path in (tmp_path / "missing", tmp_path, Path("/dev/null"), tmp_path / ("x" * 200)):
         one_line(runtime("create", "-b", where, "--console-socket", str(path), "one"))
-        assert runtime.ok("list", "-q") == ""
+        assert nothing(runtime)
     for log in (tmp_path / "missing/log", tmp_path, Path("/proc/version")):
         result = runtime("--log", str(log), "--log-format", "json", "state", "nobody")
         assert result.code == 1 and "does not exist" in result.stderr, str(result)

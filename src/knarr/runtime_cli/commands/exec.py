@@ -60,7 +60,10 @@ def _process(context: Context, spec: Spec) -> Process:
 
         if len(parsed.args) > 1:
             raise UsageError("exec: the command is in the file of --process: no other can be given")
-        process = decode(Process, json.loads(read_document(parsed.text("process"))))
+        text = read_document(parsed.text("process"))
+        value = json.loads(text)
+        json.check_characters(text, value)
+        process = decode(Process, value)
         return process._replace(terminal=True) if parsed.flag("tty") else process
     if len(parsed.args) < 2:
         raise UsageError("exec: no command given", hint=f"usage: knarr-runtime {COMMAND.usage}")
