@@ -13,7 +13,7 @@ import fcntl
 import os
 
 from knarr.errors import CommandNotExecutable, CommandNotFound, DataError, HostError, KnarrError, StepFailed
-from knarr.plan.step import MAGIC, VERSION, Step, to_wire
+from knarr.plan.step import MAGIC, VERSION, Step, shown, to_wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -225,9 +225,9 @@ def failure(steps: Sequence[Step], report: bytes) -> KnarrError:
         command = step.args[0] if step.args else ""
         if number == errno.ENOENT:
             where = "no such file or directory" if "/" in command else "executable file not found in $PATH"
-            return CommandNotFound(f"exec {command!r}: {where}", hint=hint(step, number))
+            return CommandNotFound(f"exec {shown(command)}: {where}", hint=hint(step, number))
         if number in (errno.EACCES, errno.ENOEXEC, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELIBBAD):
-            return CommandNotExecutable(f"exec {command!r}: {strerror(number)}", hint=hint(step, number))
+            return CommandNotExecutable(f"exec {shown(command)}: {strerror(number)}", hint=hint(step, number))
     return StepFailed(_sentence(step, number, text), errno=number, hint=hint(step, number))
 
 

@@ -36,6 +36,14 @@ def _stat(text: str) -> tuple[str, list[str]]:
 
 
 def by_ps(words: Sequence[str], pids: Collection[int]) -> tuple[list[str], list[list[str]]]:
+    """Column heads and rows, as ps(1) was asked for them."""
+    head, *lines = ps_lines(words, pids)
+    heads = head.split()
+    return heads, [line.split(None, len(heads) - 1) for line in lines]
+
+
+def ps_lines(words: Sequence[str], pids: Collection[int]) -> list[str]:
+    """What ps(1) prints of these processes: its first line, and theirs. Raises `HostError` where there is none."""
     import subprocess
 
     try:
@@ -55,5 +63,5 @@ def by_ps(words: Sequence[str], pids: Collection[int]) -> tuple[list[str], list[
             f"ps {' '.join(words)}: shows no PID column, so the container's processes cannot be told"
         )
     column = heads.index("PID")
-    split = [line.split(None, len(heads) - 1) for line in lines[1:]]
-    return heads, [row for row in split if len(row) == len(heads) and int(row[column]) in pids]
+    wanted = {str(pid) for pid in pids}
+    return [lines[0], *(line for line in lines[1:] if wanted.intersection(line.split()[column : column + 1]))]

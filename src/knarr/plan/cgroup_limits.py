@@ -156,6 +156,9 @@ def _memory_v1(out: Compiler, home: Home, m: Memory) -> None:
     if m.use_hierarchy is not None:
         # Always so since Linux 5.11, which refuses 0.
         out.write(home, "memory.use_hierarchy", int(m.use_hierarchy), "memory.useHierarchy", optional=True)
+    if m.limit == -1 and not m.swap and out.strict:
+        # The limit of both together is never below that of memory alone (memory.rst of cgroup v1): it goes first.
+        out.write(home, "memory.memsw.limit_in_bytes", -1, "memory.limit", optional=True)
     if m.limit and m.swap and out.strict:
         out.both(home, "memory", ("memory.limit_in_bytes", m.limit), ("memory.memsw.limit_in_bytes", m.swap))
     else:

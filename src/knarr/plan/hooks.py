@@ -4,7 +4,6 @@ executed in the container's namespaces. The other four run beside the runtime, w
 from __future__ import annotations
 
 from knarr.errors import UsageError
-from knarr.plan.mounts import host_path
 from knarr.plan.state import CREATED, state_parts
 from knarr.plan.step import Step, quoted
 
@@ -38,12 +37,10 @@ def _check(hook: Hook, origin: str) -> None:
 
 
 def create_container_steps(spec: Spec, container_id: str, bundle: str) -> Iterator[Step]:
-    """Paths are the host's, whose files C still sees. The working directory is the root filesystem as C has made it, as
-    with the runtimes in use."""
+    """Paths are the host's, whose files C still sees, and so is the working directory: the bundle."""
     if spec.hooks and spec.hooks.create_container:
         parts = state_parts(spec, container_id, bundle, CREATED)
-        root = host_path(spec.root.path if spec.root else "", bundle)
-        yield from _steps(spec.hooks.create_container, "createContainer", parts, root)
+        yield from _steps(spec.hooks.create_container, "createContainer", parts, bundle)
 
 
 def start_container_steps(spec: Spec, container_id: str, bundle: str) -> Iterator[Step]:

@@ -20,7 +20,7 @@ from knarr.plan.step import to_wire
 from knarr.record import Record
 from knarr.runtime import ahead, placing
 from knarr.runtime.delete import destroy, mount_id
-from knarr.runtime.descriptors import Handed
+from knarr.runtime.descriptors import PIDFD_RECEIVER, Handed, send_pidfd
 from knarr.runtime.process import completed, keeps_groups
 from knarr.runtime.state_dir import Container, StateDir
 from knarr.runtime.status import CREATED, state_document
@@ -47,6 +47,7 @@ class CreateRequest(Record):
     root: str
     console_fd: int = -1  # connected socket that takes the terminal's master
     pid_file: str = ""
+    pidfd_socket: str = ""  # takes a pidfd of the container's process
     preserve_fds: int = 0
     listen_fds: int = 0  # of systemd's socket activation (sd_listen_fds(3)): the first of those preserved
     no_pivot: bool = False
@@ -218,6 +219,8 @@ class _Making:
                 )
             if self.request.pid_file:
                 write_pid_file(self.request.pid_file, self.pid)
+            if socket := self.request.pidfd_socket or self.bundle.spec.annotations.get(PIDFD_RECEIVER, ""):
+                send_pidfd(socket, self.pid)
 
     def _run_hooks(self, kind: str, state: dict[str, Any]) -> None:
         hooks = self.hooks.prestart if kind == "prestart" else self.hooks.create_runtime

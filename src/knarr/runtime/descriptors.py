@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PIDFD_RECEIVER = "run.oci.pidfd_receiver"  # the annotation of crun that names a socket for it
 FIRST = 3  # after the standard ones
 _OURS = 64  # more than a set-up is ever handed
 
@@ -48,6 +49,23 @@ def listening(environ: Mapping[str, str]) -> int:
     """How many sockets the service manager has handed us (sd_listen_fds(3)); they are the workload's."""
     text = environ.get("LISTEN_FDS", "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
+
+
+def send_pidfd(path: str, pid: int) -> None:
+    """Hand a process to whoever listens on a stream socket, as a pidfd (SCM_RIGHTS). Raises `HostError`."""
+    import array
+
+    pidfd = os.pidfd_open(pid)
+    connection = connect(path, "pidfd socket")
+    receiver = _socket.socket(fileno=connection)
+    try:
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [pidfd]))
+        receiver.sendmsg([b"pidfd"], [rights])
+    except OSError as e:
+        raise HostError(f"cannot send to the pidfd socket {path}: {(e.strerror or str(e)).lower()}") from e
+    finally:
+        receiver.close()
+        os.close(pidfd)
 
 
 def connect(path: str, what: str) -> int:

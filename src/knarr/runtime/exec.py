@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from knarr.errors import Conflict, UsageError
+from knarr.errors import Conflict, KnarrError, UsageError
 from knarr.host import cgroups, native
 from knarr.host.launch import launch
 from knarr.plan.exec import ENTERED, ExecSetting, ExecTarget, exec_plan
 from knarr.plan.idmap import denies_setgroups
 from knarr.record import Record
 from knarr.runtime.create import write_pid_file
-from knarr.runtime.descriptors import Handed
+from knarr.runtime.descriptors import Handed, send_pidfd
 from knarr.runtime.process import completed, keeps_groups
 from knarr.runtime.status import CREATED, PAUSED, RUNNING, status_of
 
@@ -30,6 +30,7 @@ class ExecRequest(Record):
 
     console_fd: int = -1
     pid_file: str = ""
+    pidfd_socket: str = ""
     preserve_fds: int = 0
     ignore_paused: bool = False
     cgroup: str = ""
@@ -82,10 +83,13 @@ def execute(
         scope.bring_in(place, pid)
 
     pid = launch(plan.steps, fds=fds.map, on_pause=on_pause, on_warning=warn)
-    if request.pid_file:
+    if request.pid_file or request.pidfd_socket:
         try:
-            write_pid_file(request.pid_file, pid)
-        except OSError:
+            if request.pid_file:
+                write_pid_file(request.pid_file, pid)
+            if request.pidfd_socket:
+                send_pidfd(request.pidfd_socket, pid)
+        except (OSError, KnarrError):
             os.kill(pid, 9)
             native.wait_for(pid)
             raise

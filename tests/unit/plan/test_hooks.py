@@ -46,10 +46,10 @@ def test_the_two_kinds_of_the_container_stand_before_the_pivot_and_before_the_pr
     assert [s for s in found if s.op == "hook"] == [
         Step(
             "hook",
-            ("/host", "7", "/b/rootfs", before, after, "1", "P=q", "host", "-x"),
+            ("/host", "7", "/b", before, after, "1", "P=q", "host", "-x"),
             "hooks.createContainer[0]",
         ),
-        Step("hook", ("/second", "0", "/b/rootfs", before, after, "0"), "hooks.createContainer[1]"),
+        Step("hook", ("/second", "0", "/b", before, after, "0"), "hooks.createContainer[1]"),
         Step(
             "hook",
             ("/inside", "0", "", *state_parts(spec(), "c1", "/b", "created"), "-"),

@@ -32,6 +32,7 @@ def _exec(context: Context) -> int:
         raise UsageError("a detached process's terminal needs --console-socket")
     request = ExecRequest(
         pid_file=parsed.text("pid-file"),
+        pidfd_socket=parsed.text("pidfd-socket"),
         preserve_fds=parsed.integer("preserve-fds") or 0,
         ignore_paused=parsed.flag("ignore-paused"),
         cgroup=parsed.text("cgroup"),
@@ -106,6 +107,7 @@ COMMAND = Command(
         Option("process-label", "Its SELinux label", metavar="LABEL"),
         Option("console-socket", "Socket that takes the terminal's master", metavar="PATH"),
         Option("pid-file", "Write the process's id to this file", metavar="FILE"),
+        Option("pidfd-socket", "Socket that takes a pidfd of the process", metavar="PATH"),
         Option("preserve-fds", "How many descriptors after the standard ones are passed on", metavar="N"),
         Option("cgroup", "A cgroup below the container's", metavar="PATH"),
         Option("ignore-paused", "Also in a paused container", kind="flag"),

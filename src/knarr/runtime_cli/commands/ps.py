@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from knarr.cli.options import Command, Option
-from knarr.host.process_table import by_ps, own_columns
+from knarr.cli.table import table
+from knarr.cli.visible import visible
+from knarr.errors import HostError
+from knarr.host.process_table import own_columns, ps_lines
 from knarr.runtime.listing import pids
 
 TYPE_CHECKING = False
@@ -18,10 +21,13 @@ def _ps(context: Context) -> int:
 
         print(json.dumps(found))
         return 0
-    from knarr.cli.table import table
-
     words = context.parsed.args[1:]
-    print(table(*(by_ps(words, found) if words else own_columns(found))))
+    try:
+        print("\n".join(visible(line) for line in ps_lines(words or ("-ef",), found)))
+    except HostError:  # no ps(1) on this machine
+        if words:
+            raise
+        print(table(*own_columns(found)))
     return 0
 
 

@@ -19,10 +19,13 @@ def _spec(context: Context) -> int:
     spec = template(unified=not context.facts.cgroups_v1)
     if context.parsed.flag("rootless"):
         spec = rootless(spec, os.geteuid(), os.getegid())
+    document = encode(spec)
+    # What everybody changes first is there to be seen, though it is what would be without it.
+    document["process"]["user"] = {"uid": 0, "gid": 0}
     path = os.path.join(context.parsed.text("bundle") or ".", "config.json")
     try:
         with open(path, "x") as file:
-            file.write(f"{pretty(encode(spec))}\n")
+            file.write(f"{pretty(document)}\n")
     except FileExistsError:
         raise Conflict(f"{path} already exists", hint="remove it, or go elsewhere with --bundle") from None
     return 0
