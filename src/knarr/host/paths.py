@@ -22,6 +22,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 
 from knarr.errors import HostError
 from knarr.record import Record
@@ -29,6 +30,10 @@ from knarr.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+# FS_IOC_GETFLAGS, FS_IOC_SETFLAGS and FS_TOPDIR_FL of linux/fs.h.
+_GET_FLAGS, _SET_FLAGS, _TOP_OF_A_HIERARCHY = 0x80086601, 0x40086602, 0x00020000
 
 
 class Paths(Record):
@@ -78,6 +83,8 @@ def make_directories(paths: Paths) -> None:
     ):
         try:
             os.mkdir(directory, mode)
+            if directory.endswith("/containers"):
+                _spread(directory)
         except FileExistsError:
             if mode != 0o700:
                 continue
@@ -97,6 +104,26 @@ def _make_with_parents(directory: str, mode: int) -> None:
         pass  # another command was quicker
     except OSError as e:
         raise _unusable(directory, e) from e
+
+
+def _spread(directory: str) -> None:
+    """Tell the file system that directories in this one are not related (chattr(1), T).
+
+    ext4 makes a directory near its parent's and skips, inode by inode, what was removed there in the last seconds.
+    Where containers come and go quickly that is a tenth of what a start takes. Other file systems refuse or ignore it.
+    """
+    import fcntl
+
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = bytearray(8)  # an int, though the request's number says long
+        fcntl.ioctl(fd, _GET_FLAGS, flags)
+        number = int.from_bytes(flags[:4], sys.byteorder) | _TOP_OF_A_HIERARCHY
+        fcntl.ioctl(fd, _SET_FLAGS, number.to_bytes(4, sys.byteorder) + bytes(4))
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
 
 
 def _set_mode(directory: str, mode: int) -> None:

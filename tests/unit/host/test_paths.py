@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,18 @@ def test_somebody_elses_directory_in_tmp_is_refused(tmp_path: Path) -> None:
         make_directories(paths)
     finally:
         shutil.rmtree(private)
+
+
+def test_containers_are_spread_where_the_file_system_can(tmp_path: Path) -> None:
+    """chattr(1), T: only on the two directories that containers come to and go from, and never a reason to fail."""
+    make_directories(Paths(f"{tmp_path}/root", f"{tmp_path}/run", ()))
+    if shutil.which("lsattr") is None:
+        return
+    shown = subprocess.run(
+        ["lsattr", "-d", tmp_path / "root/containers", tmp_path / "root/names"],
+        capture_output=True,
+        text=True,
+    )
+    if shown.returncode == 0 and "e" in shown.stdout.split()[0]:  # extents: ext4
+        containers, names = (line.split()[0] for line in shown.stdout.splitlines())
+        assert ("T" in containers, "T" in names) == (True, False)
