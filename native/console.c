@@ -107,6 +107,30 @@ void op_console(int argc, char **argv)
 	SYS(ioctl(0, TIOCSCTTY, 0), "controlling terminal");
 }
 
+/* A /dev/null of the host's at a standard descriptor becomes the container's: the other keeps a mount of the host's in use
+ * that nobody who writes the process to disk could name. */
+void op_own_null(int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	const dev_t null = makedev(1, 3);
+	struct stat st;
+	int handle = in_open("/dev/null", O_PATH);
+	if (handle < 0)
+		return; /* it has none */
+	SYS(fstat(handle, &st), "/dev/null");
+	if (S_ISCHR(st.st_mode) && st.st_rdev == null) {
+		char name[32];
+		snprintf(name, sizeof name, "self/fd/%d", handle);
+		int own = openat(ex.proc, name, O_RDWR | O_CLOEXEC);
+		for (int fd = 0; own >= 0 && fd < 3; fd++)
+			if (fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == null)
+				be_standard(own, fd);
+		if (own >= 0)
+			close(own);
+	}
+	close(handle);
+}
+
 void op_stdio(int argc, char **argv)
 {
 	(void)argc;

@@ -45,7 +45,7 @@ OP(propagation); OP(overlay); OP(mount); OP(bind); OP(idmap_bind); OP(attach_pro
 /* prepared.c */
 OP(open_tree); OP(open_node);
 /* rootfs.c */
-OP(root); OP(make_dir); OP(make_link); OP(no_link); OP(device); OP(mask); OP(readonly); OP(pivot); OP(move_root); OP(chroot); OP(root_attr);
+OP(root); OP(make_dir); OP(make_file); OP(make_link); OP(no_link); OP(device); OP(mask); OP(readonly); OP(pivot); OP(move_root); OP(chroot); OP(root_attr);
 /* seed.c */
 OP(seed);
 /* settings.c */
@@ -56,7 +56,7 @@ OP(become_root); OP(bounding); OP(user); OP(caps); OP(no_new_privs); OP(label); 
 /* listener.c */
 OP(seccomp_listener);
 /* console.c */
-OP(console); OP(stdio);
+OP(console); OP(stdio); OP(own_null);
 /* workload.c */
 OP(pdeathsig); OP(reap); OP(chdir); OP(close_fds); OP(wait); OP(wait_fifo); OP(env);
 OP(find_command); OP(exec);

@@ -181,6 +181,12 @@ void op_make_dir(int argc, char **argv)
 	close(fd);
 }
 
+void op_make_file(int argc, char **argv)
+{
+	(void)argc;
+	close(in_make(argv[0], true, octal(argv[1]), NULL));
+}
+
 void op_no_link(int argc, char **argv)
 {
 	(void)argc;

@@ -60,6 +60,21 @@ def _filesystem(name: str) -> bool:
     return name in Path("/proc/filesystems").read_text().split() or _runs("modprobe", "-n", "-q", name)
 
 
+def _criu() -> bool:
+    """One that works on this kernel: 3.17 and older do not know the vDSO of Linux 6."""
+    said = (
+        subprocess.run(["criu", "--version"], capture_output=True, text=True).stdout
+        if shutil.which("criu")
+        else ""
+    )
+    version = said.partition("Version: ")[2].split(".")
+    return (
+        len(version) > 1
+        and (int(version[0]), int(version[1].split()[0])) >= (3, 19)
+        and _runs("criu", "check")
+    )
+
+
 def _has_cap(number: int) -> bool:
     status = Path("/proc/self/status").read_text()
     mask = int(status.partition("CapEff:")[2].split()[0], 16)
@@ -83,6 +98,8 @@ PROBES: dict[str, Callable[[], bool]] = {
     "apparmor": lambda: Path("/sys/kernel/security/apparmor").is_dir(),
     "selinux": lambda: Path("/sys/fs/selinux/enforce").exists(),
     "sys-resource": lambda: _has_cap(24),
+    "criu": _criu,
+    "criu-mem-track": lambda: _criu() and _runs("criu", "check", "--feature", "mem_dirty_track"),
 } | {tool: functools.partial(lambda name: shutil.which(name) is not None, tool) for tool in TOOLS}
 
 

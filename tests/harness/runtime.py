@@ -29,10 +29,11 @@ class Runtime(Knarr):
     """One user's containers below a root of their own."""
 
     program = "knarr-runtime"
+    flags: tuple[str, ...] = ()  # global ones, for every command
 
     @property
     def argv(self) -> tuple[str, ...]:
-        return (*super().argv, "--root", str(self.containers))
+        return (*super().argv, "--root", str(self.containers), *self.flags)
 
     @property
     def containers(self) -> Path:

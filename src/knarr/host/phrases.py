@@ -53,6 +53,7 @@ _PHRASES = {
     "remount": "change the mount {0}",
     "copy-up": "copy the content of {0} into its tmpfs",
     "make-dir": "make directory {0}",
+    "make-file": "make file {0}",
     "no-link": "use {0}",
     "make-link": "make link {0}",
     "device": "make device {0}",

@@ -49,6 +49,7 @@ class Setting(Record):
     network_child_steps: tuple[Step, ...] = ()  # C, in its namespaces
     pauses: tuple[str, ...] = ()  # labels: S reports and waits, once C exists
     mounted_pauses: tuple[str, ...] = ()  # labels: C reports and waits, when all its mounts are made
+    own_null: bool = False  # its /dev/null, where its standard descriptors are the host's
     created_pause: str = ""  # label: C waits when there is nothing left to do but to start
     console_fd: int = -1  # socket that takes the terminal's master
     stdio: tuple[str, str, str] | None = None  # descriptor numbers, "-" leaves one
@@ -142,6 +143,7 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
     add(
         _console_steps(process, where)
     )  # needs the container's devpts; before the host's /dev is out of sight
+    add((Step("own-null", (), "process"),) if where.own_null else ())  # likewise
     add(guard_steps(spec))  # after everything that writes there
     add(enter_root_steps(spec, ns, where.no_pivot))  # the host's files are gone from here on
     # C, in its root: from root to the process asked for.

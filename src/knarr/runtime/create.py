@@ -20,7 +20,7 @@ from knarr.plan.step import to_wire
 from knarr.record import Record
 from knarr.runtime import ahead, placing
 from knarr.runtime.delete import destroy, mount_id
-from knarr.runtime.descriptors import PIDFD_RECEIVER, Handed, send_pidfd
+from knarr.runtime.descriptors import PIDFD_RECEIVER, Handed, descriptors_of, send_pidfd
 from knarr.runtime.process import completed, keeps_groups
 from knarr.runtime.state_dir import Container, StateDir
 from knarr.runtime.status import CREATED, state_document
@@ -176,6 +176,7 @@ class _Making:
             container_id=request.id,
             mounted_pauses=(_HOOKS,) if self.hooks.prestart or self.hooks.create_runtime else (),
             created_pause=_DONE,
+            own_null=True,
             console_fd=console,
             keyring=f"_ses.{request.id}" if request.new_keyring else "",
             fifo_fd=fifo,
@@ -212,6 +213,7 @@ class _Making:
 
                 resources = self.bundle.spec.linux.resources
                 scope.limit_pids(self.container.place, resources, user=self.facts.rootless)
+            self.container = self.container._replace(descriptors=descriptors_of(self.pid))
             self.directory.write_container(self.container)
             if self.request.waits and not self.request.notify_socket:
                 self.directory.write(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from knarr.errors import Conflict, KnarrError
+from knarr.errors import Conflict, KnarrError, NotFound
 from knarr.host import native
 from knarr.plan import cgroup
 from knarr.plan.step import Step
@@ -46,6 +46,22 @@ def delete(directory: StateDir, *, force: bool, warn: Callable[[str], None]) -> 
         if container and status != STOPPED:
             kill_init(container)
         destroy(directory, container, _hooks(directory), warn)
+    finally:
+        os.close(lock)
+
+
+def after_its_end(
+    directory: StateDir, container: Container, hooks: Hooks | None, warn: Callable[[str], None]
+) -> None:
+    """Destroy a container that has ended, unless somebody else has, who may have made another of that id."""
+    try:
+        lock = directory.lock()
+    except NotFound:
+        return
+    try:
+        now = directory.container()
+        if now and (now.pid, now.pid_start) == (container.pid, container.pid_start):
+            destroy(directory, container, hooks, warn)
     finally:
         os.close(lock)
 

@@ -45,6 +45,14 @@ def _inheritable(fd: int) -> bool:
         return False
 
 
+def descriptors_of(pid: int) -> tuple[str, ...]:
+    """What a process's standard descriptors lead to: `pipe:[123]`, `/dev/null`."""
+    try:
+        return tuple(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3))
+    except OSError:
+        return ()
+
+
 def listening(environ: Mapping[str, str]) -> int:
     """How many sockets the service manager has handed us (sd_listen_fds(3)); they are the workload's."""
     text = environ.get("LISTEN_FDS", "")

@@ -3,7 +3,8 @@
     ROOT/                     0711; $XDG_RUNTIME_DIR/knarr-runtime or /run/knarr-runtime
         ID/                   0700, its creation takes the id
             lock              held (OFD lock) by the command that changes the container
-            container.json    what was made, and where (`Container`); absent while it is being created
+            status            what was made, and where (`Container`); absent while it is being created. Named as
+                              crun's: there are callers that wait for the file
             config.json       the specification it was created from: what `exec` and the hooks go by
             plan              the steps in wire form, to name the one that fails at `start`
             ahead             what `start` and `delete` will have to do (`knarr.runtime.ahead`)
@@ -48,6 +49,9 @@ class Container(Record):
     pid_start: int = 0
     place: CgroupPlacement = CgroupPlacement()
     annotations: Mapping[str, str] = {}
+    descriptors: tuple[
+        str, ...
+    ] = ()  # what the standard ones led to: `checkpoint` leaves pipes of the host's out
     users_systemd: bool = False  # the place is a scope of the user's own systemd
     host_mount: int = (
         0  # without a mount namespace: the id of the mount that the root filesystem was in before ours
@@ -137,7 +141,7 @@ class StateDir:
     def container(self) -> Container | None:
         """What was made; `None` while it is being made, or when that was cut short. Raises `NotFound`, `DataError`."""
         try:
-            with open(f"{self.path}/container.json", "rb") as file:
+            with open(f"{self.path}/status", "rb") as file:
                 return decode(Container, json.loads(file.read()))
         except FileNotFoundError:
             if self.exists():
@@ -178,7 +182,7 @@ class StateDir:
             return file.read()
 
     def write_container(self, container: Container) -> None:
-        self.write("container.json", json.dumps(encode(container)).encode())
+        self.write("status", json.dumps(encode(container)).encode())
 
     def write(self, name: str, data: bytes) -> None:
         """Beside, renamed. Not synced: after a power cut there is no container that it could speak of."""

@@ -7,7 +7,7 @@ import os
 from knarr.cli.options import Command, Option
 from knarr.host.launch import Attended
 from knarr.runtime.create import create
-from knarr.runtime.delete import destroy
+from knarr.runtime.delete import after_its_end
 from knarr.runtime.start import poststart
 from knarr.runtime_cli.making import OPTIONS, bundle_of, request_of
 
@@ -36,9 +36,10 @@ def _run(context: Context) -> int:
         if created.notices:
             created.notices.attend(created.container, context.log.warn)
         poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
+        os.close(created.lock)  # others may do something with it while it runs
         code = front.wait(created.container.pid)
     if not context.parsed.flag("keep"):
-        destroy(created.directory, created.container, bundle.spec.hooks, context.log.warn)
+        after_its_end(created.directory, created.container, bundle.spec.hooks, context.log.warn)
     return code
 
 
@@ -50,9 +51,10 @@ def _at_terminal(context: Context, bundle: Bundle, request: CreateRequest) -> in
     if created.notices:
         created.notices.attend(created.container, context.log.warn)
     poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
+    os.close(created.lock)
     code = relay.attend(created.container.pid)
     if not context.parsed.flag("keep"):
-        destroy(created.directory, created.container, bundle.spec.hooks, context.log.warn)
+        after_its_end(created.directory, created.container, bundle.spec.hooks, context.log.warn)
     return code
 
 
