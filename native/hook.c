@@ -1,4 +1,5 @@
 /* hook.c: programs that somebody wants run at a point of the set-up, and that must have ended well before it goes on. */
+#include <ctype.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -132,6 +133,16 @@ static void start(struct hook *h)
 	close(h->input);
 }
 
+static const char *lower_case(const char *text)
+{
+	static char copy[64];
+	size_t n = 0;
+	for (; text && text[n] && n < sizeof copy - 1; n++)
+		copy[n] = (char)tolower((unsigned char)text[n]);
+	copy[n] = '\0';
+	return copy;
+}
+
 /* path timeout directory before after environment-count(-: inherited) environment… arguments… */
 void op_hook(int argc, char **argv)
 {
@@ -165,7 +176,7 @@ void op_hook(int argc, char **argv)
 	if (never)
 		fail(error, "");
 	if (WIFSIGNALED(status))
-		fail(0, "killed by signal %d%s%s", WTERMSIG(status), colon, h.text);
+		fail(0, "killed by signal %d (%s)%s%s", WTERMSIG(status), lower_case(strsignal(WTERMSIG(status))), colon, h.text);
 	if (status)
 		fail(0, "exit status %d%s%s", WEXITSTATUS(status), colon, h.text);
 }

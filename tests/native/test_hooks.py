@@ -93,7 +93,7 @@ def test_in_the_setter_the_pid_is_the_setters(native: Native, rootfs: Rootfs, tm
     [
         ("exit 3", "0 exit status 3"),
         ("echo so; echo and so >&2; exit 1", "0 exit status 1: so\nand so\n"),
-        ("kill -9 $$", "0 killed by signal 9"),
+        ("kill -9 $$", "0 killed by signal 9 (killed)"),
     ],
 )
 def test_its_failure_is_the_plans(native: Native, rootfs: Rootfs, script: str, text: str) -> None:

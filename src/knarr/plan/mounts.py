@@ -164,6 +164,8 @@ def new_filesystem(mount: Mount, target: str, options: Options, origin: str, lab
         raise UsageError(f"{origin}.options: only a bind mount can be ID-mapped, not {quoted(mount.type)}")
     data = options.superblock + options.data
     attr = options.attr_set | options.rec_set
+    if _closed_late(mount.type, target):
+        attr &= ~RDONLY
     if attr & RDONLY and mount.type not in VIRTUAL:
         data = ("ro", *data)  # a block device that is write-protected, or a journal that must not be replayed
     if label and mount.type not in UNLABELLED and not any("context=" in word for word in data):
@@ -173,6 +175,22 @@ def new_filesystem(mount: Mount, target: str, options: Options, origin: str, lab
     mode = ("1",) if mount.type == "tmpfs" and not any(word.startswith("mode=") for word in data) else ()
     args = (mount.type, mount.source or mount.type, target, f"{attr:#x}", ",".join(data), *mode)
     return Step("mount", args, origin)
+
+
+def _closed_late(kind: str, target: str) -> bool:
+    """What other mounts, and nodes, are still to be made in is read-only when they are: `closing_steps`."""
+    return kind == "tmpfs" or target == "/dev"
+
+
+def closing_steps(spec: Spec) -> Iterator[Step]:
+    for i, mount in enumerate(spec.mounts):
+        origin = f"mounts[{i}]"
+        options = read_options(mount.options, origin)
+        target = in_root(mount.destination, origin)
+        if options.remount or _is_bind(mount, options) or not _closed_late(mount.type, target):
+            continue
+        if (options.attr_set | options.rec_set) & RDONLY:
+            yield Step("remount", (target, f"{RDONLY:#x}", "0x0", "0"), origin)
 
 
 def check_source(mount: Mount, origin: str) -> None:

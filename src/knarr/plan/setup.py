@@ -9,7 +9,7 @@ from knarr.errors import UsageError
 from knarr.plan import cgroup as cg
 from knarr.plan.devices import device_steps, early_device_steps
 from knarr.plan.idmap import denies_setgroups, idmap_steps, is_mapped
-from knarr.plan.mounts import Where, early_steps, host_path, in_root, mount_steps
+from knarr.plan.mounts import Where, closing_steps, early_steps, host_path, in_root, mount_steps
 from knarr.plan.namespaces import clone_kinds, join_steps, loopback_step, read_namespaces, time_steps
 from knarr.plan.process import (
     available_caps,
@@ -144,6 +144,7 @@ def container_plan(spec: Spec, facts: HostFacts, where: Setting) -> Plan:
         _console_steps(process, where)
     )  # needs the container's devpts; before the host's /dev is out of sight
     add((Step("own-null", (), "process"),) if where.own_null else ())  # likewise
+    add(closing_steps(spec))  # after everything that is made in them
     add(guard_steps(spec))  # after everything that writes there
     add(enter_root_steps(spec, ns, where.no_pivot))  # the host's files are gone from here on
     # C, in its root: from root to the process asked for.

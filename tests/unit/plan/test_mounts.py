@@ -214,3 +214,14 @@ def test_places_in_the_root_filesystem_by_their_names_on_the_host() -> None:
 def test_a_path_is_masked_once() -> None:
     found = steps(masked_paths=("/a", "/b", "/a"))
     assert [s.args for s in found if s.op == "mask"] == [("/a",), ("/b",)]
+
+
+def test_what_others_are_mounted_in_is_read_only_at_the_end() -> None:
+    mounts = (Mount("/dev", "t", "tmpfs", ("ro", "mode=755")), Mount("/dev/pts", "p", "devpts", ("ro",)))
+    found = steps(*mounts)
+    assert of(found, "mounts[0]") == ["mount tmpfs t /dev 0x0 mode=755", "remount /dev 0x1 0x0 0"]
+    assert of(found, "mounts[1]") == ["mount devpts p /dev/pts 0x1 ''"]
+    order = [str(s).split()[0] for s in found]
+    assert (
+        max(i for i, op in enumerate(order) if op == "device") < order.index("remount") < order.index("pivot")
+    )
