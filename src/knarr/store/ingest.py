@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 
 from knarr.errors import DataError, HostError
 from knarr.oci.digest import Digest
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from knarr.oci.image import Descriptor
 
 _READ = 1 << 18
+# Who makes files needs the interpreter's lock for each: many at once take it from one another (measured, 8 layers on
+# two processors: 3.3 s of processor time and 30,000 switches; one at a time 2.7 s and 6,000, and done a tenth sooner).
+_TURNS = threading.Semaphore(max(1, (os.cpu_count() or 1) // 2))
 _STEP = 8 << 20  # bytes of a blob after which what has come so far begins to be written out
 
 
@@ -146,14 +150,27 @@ def unpack_layer(
     try:
         with Ahead(incoming.read) as fetched:
             plain = Hashed(Decompressed(fetched.read, f"layer {what}", ceiling=ceiling).read, diff_id)
-            with Ahead(plain.read) as ahead:
-                reader = TarReader(ahead.read, strict_end=False)
+            with Ahead(plain.read) as ahead, _TURNS:
+                reader = TarReader(_in_turn(ahead.read), strict_end=False)
                 result = unpack(reader, fd, userxattr=userxattr, max_entries=limits.entries)
     finally:
         os.close(fd)
     incoming.verify()
     plain.verify(what)
     return result._replace(archive_bytes=plain.count)
+
+
+def _in_turn(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """`read`, by who has a turn: another may have it while this one waits for bytes."""
+
+    def read_in_turn(size: int) -> bytes:
+        _TURNS.release()
+        try:
+            return read(size)
+        finally:
+            _TURNS.acquire()
+
+    return read_in_turn
 
 
 def check_layer(incoming: Incoming, diff_id: Digest, what: str, *, ceiling: int) -> None:
