@@ -1,4 +1,4 @@
-# make demo | test | check | conformance | bench | native | clean
+# make demo | test | check | fuzz | conformance | bench | native | clean
 # Each installs what it needs: Debian packages as root or with sudo, Python packages in .venv.
 
 VENV := .venv
@@ -19,7 +19,7 @@ JUDGES := podman conmon crun runc skopeo umoci buildah docker.io containerd ipta
 TEST := tests/unit tests/native tests/contract tests/e2e
 JOBS := 2
 
-.PHONY: demo test check conformance bench native clean packages-build packages-run packages-test
+.PHONY: demo test check fuzz conformance bench native clean packages-build packages-run packages-test
 
 demo: packages-run $(READY)
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" demo/demo
@@ -36,6 +36,13 @@ check: packages-test $(READY)
 	@$(PY) native/build.py --strict --compiler cc build/knarr-native-cc
 	@$(PY) native/build.py --strict --sanitize build/knarr-native-sanitized
 	@$(PY) native/build.py --strict --launcher build/knarr-launcher
+
+# For SECONDS; what it finds is in build/fuzz. clang's runtime library has its version in its name.
+SECONDS := 60
+fuzz: packages-test $(READY)
+	@tools/prepare packages clang
+	@tools/prepare packages libclang-rt-$$(clang -dumpversion | cut -d. -f1)-dev
+	@PYTHONPATH=src $(PY) tests/fuzz/run.py $(SECONDS)
 
 conformance: packages-test $(READY)
 	@tools/prepare packages $(JUDGES) $(if $(shell command -v go),,golang-go)
