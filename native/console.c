@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "beneath.h"
@@ -81,14 +82,24 @@ static int console_target(void)
 	return there;
 }
 
+/* A line feed stays one: whoever takes the master makes of it what its own terminal needs. Before the workload is there. */
+static void leave_line_feeds(int terminal)
+{
+	struct termios mode;
+	SYS(tcgetattr(terminal, &mode), "terminal");
+	mode.c_oflag &= ~(tcflag_t)ONLCR;
+	SYS(tcsetattr(terminal, TCSANOW, &mode), "terminal");
+}
+
 void op_console(int argc, char **argv)
 {
-	(void)argc;
 	int master = open_master();
 	/* The other end comes from the master itself, not from a name (ioctl_tty(2)). */
 	int terminal = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	SYS(terminal, "terminal");
 	set_size(terminal, argv[1], argv[2]);
+	if (argc > 4 && truth(argv[4]))
+		leave_line_feeds(terminal);
 	if (truth(argv[3])) {
 		int tree = k_open_tree(terminal, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
 		SYS(tree, "/dev/console");

@@ -22,7 +22,7 @@ static const struct op table[] = {
 	{ "chroot", 0, 0, IN_C, op_chroot },
 	{ "clone", 1, 1, IN_S, op_clone },
 	{ "close-fds", 1, 1, IN_C, op_close_fds },
-	{ "console", 4, 4, IN_C, op_console },
+	{ "console", 4, 5, IN_C, op_console },
 	{ "copy-up", 1, 1, IN_C, op_copy_up },
 	{ "device", 7, 8, IN_C, op_device },
 	{ "domainname", 1, 1, IN_C, op_domainname },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import subprocess
 from pathlib import Path
@@ -274,3 +275,16 @@ def test_a_command_is_looked_for_before_the_start(
     plan = rootfs.plan("true", process=process)
     at = next(i for i, s in enumerate(plan) if s.op == "find-command")
     assert native.init(plan).words == ([] if number is None else [f"fail {at} {number} "])
+
+
+@pytest.mark.parametrize(("more", "out"), [((), b"a\r\n"), ((0,), b"a\r\n"), ((1,), b"a\n")])
+def test_a_line_feed_of_the_terminal_stays_one_if_asked(
+    native: Native, rootfs: Rootfs, more: tuple[int, ...], out: bytes
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        inside = [step("console", theirs.fileno(), 0, 0, 0, *more)]
+        assert native.init(rootfs.shell("echo a", inside=inside), fds=[theirs.fileno()]).code == 0
+        _, fds, _, _ = socket.recv_fds(ours, 100, 1)
+    assert os.read(fds[0], 100) == out
+    os.close(fds[0])

@@ -48,6 +48,7 @@ class ExecSetting(Record):
     """As in `Setting`: descriptors, -1 is none."""
 
     console_fd: int = -1
+    console_bare: bool = False  # line feeds are left to who takes the master
     stdio: tuple[str, str, str] | None = None
     pauses: tuple[str, ...] = ()
     pdeathsig: bool = False
@@ -137,4 +138,5 @@ def _console_steps(process: Process, where: ExecSetting) -> Iterator[Step]:
         raise UsageError("process.terminal: there is no console socket to send the terminal to")
     size = process.console_size
     rows, columns = (size.height, size.width) if size else (0, 0)
-    yield Step("console", (str(where.console_fd), str(rows), str(columns), "0"), "process.terminal")
+    bare = ("1",) if where.console_bare else ()
+    yield Step("console", (str(where.console_fd), str(rows), str(columns), "0", *bare), "process.terminal")

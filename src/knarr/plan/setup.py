@@ -52,6 +52,7 @@ class Setting(Record):
     own_null: bool = False  # its /dev/null, where its standard descriptors are the host's
     created_pause: str = ""  # label: C waits when there is nothing left to do but to start
     console_fd: int = -1  # socket that takes the terminal's master
+    console_bare: bool = False  # line feeds are left to who takes the master
     stdio: tuple[str, str, str] | None = None  # descriptor numbers, "-" leaves one
     keyring: str = ""  # name of a session keyring of its own
     init_reaper: bool = False
@@ -292,7 +293,8 @@ def _console_steps(process: Process, where: Setting) -> Iterator[Step]:
         raise UsageError("process.terminal: there is no console socket to send the terminal to")
     size = process.console_size
     rows, columns = (size.height, size.width) if size else (0, 0)
-    yield Step("console", (str(where.console_fd), str(rows), str(columns), "1"), "process.terminal")
+    bare = ("1",) if where.console_bare else ()
+    yield Step("console", (str(where.console_fd), str(rows), str(columns), "1", *bare), "process.terminal")
 
 
 def _ownership(spec: Spec, process: Process, ns: Namespaces, place: CgroupPlacement) -> Iterator[Step]:

@@ -46,6 +46,7 @@ class CreateRequest(Record):
     id: str
     root: str
     console_fd: int = -1  # connected socket that takes the terminal's master
+    console_bare: bool = False  # its line feeds are made lines where they are shown
     pid_file: str = ""
     pidfd_socket: str = ""  # takes a pidfd of the container's process
     preserve_fds: int = 0
@@ -178,6 +179,7 @@ class _Making:
             created_pause=_DONE,
             own_null=True,
             console_fd=console,
+            console_bare=self.request.console_bare,
             keyring=f"_ses.{request.id}" if request.new_keyring else "",
             fifo_fd=fifo,
             preserve_fds=request.preserve_fds,

@@ -29,6 +29,7 @@ class ExecRequest(Record):
     """Descriptors: -1 is none. `cgroup` is a path below the container's."""
 
     console_fd: int = -1
+    console_bare: bool = False  # its line feeds are made lines where they are shown
     pid_file: str = ""
     pidfd_socket: str = ""
     preserve_fds: int = 0
@@ -66,6 +67,7 @@ def execute(
         container_id=container.id,
         bundle=container.bundle,
         console_fd=fds.give(request.console_fd),
+        console_bare=request.console_bare,
         groups_denied=bool(spec.linux.gid_mappings) and denies_setgroups(spec.linux, facts),
         preserve_fds=request.preserve_fds,
         keep_groups=keeps_groups(spec.annotations),

@@ -60,9 +60,6 @@ class Relay:
         if not fds:
             raise HostError("the container's terminal did not arrive")
         os.set_inheritable(fds[0], False)
-        mode = termios.tcgetattr(fds[0])
-        mode[1] &= ~termios.ONLCR
-        termios.tcsetattr(fds[0], termios.TCSANOW, mode)
         return fds[0]
 
     def _relay(self, pidfd: int, signals: int) -> None:

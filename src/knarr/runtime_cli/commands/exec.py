@@ -41,7 +41,7 @@ def _exec(context: Context) -> int:
         from knarr.runtime.terminal import Relay
 
         relay = Relay()
-        request = request._replace(console_fd=relay.console_fd)
+        request = request._replace(console_fd=relay.console_fd, console_bare=True)
         return relay.attend(execute(container, spec, process, request, context.facts, context.log.warn))
     if socket:
         request = request._replace(console_fd=descriptors.connect(socket, "console socket"))

@@ -47,7 +47,12 @@ def _at_terminal(context: Context, bundle: Bundle, request: CreateRequest) -> in
     from knarr.runtime.terminal import Relay
 
     relay = Relay()
-    created = create(request._replace(console_fd=relay.console_fd), bundle, context.facts, context.log.warn)
+    created = create(
+        request._replace(console_fd=relay.console_fd, console_bare=True),
+        bundle,
+        context.facts,
+        context.log.warn,
+    )
     if created.notices:
         created.notices.attend(created.container, context.log.warn)
     poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
