@@ -123,13 +123,21 @@ def entrance(container: Container, below: str) -> CgroupPlacement:
     """The container's cgroup, or one `below` it."""
     place = container.place
     if below:
-        # `controller,controller:/path` of v1 is the same as `/path` here: a container's cgroup is one place.
-        path = below.rpartition(":")[2].strip("/")
-        if ".." in path.split("/"):
-            raise UsageError(f"bad sub cgroup path: {below!r} is not below the container's")
-        tail = f"/{path}" if path else ""
-        v1 = tuple(v._replace(directory=v.directory + tail) for v in place.v1)
-        return place._replace(v1=v1, v2=place.v2 + tail if place.v2 else "")
+        return _sub_cgroup(place, below)
     if not place.v2:
         return place
     return place._replace(v2=cgroups.entrance(place.v2, f"/proc/{container.pid}"))
+
+
+def _sub_cgroup(place: CgroupPlacement, below: str) -> CgroupPlacement:
+    """`PATH`, or of v1 `controller,controller:PATH`: then the other hierarchies' cgroup is the container's own."""
+    words, colon, path = below.rpartition(":")
+    names = frozenset(words.split(","))
+    if ".." in path.split("/"):
+        raise UsageError(f"bad sub cgroup path: {below!r} is not below the container's")
+    tail = f"/{path.strip('/')}".rstrip("/")
+    chosen = [v for v in place.v1 if not colon or names.intersection(v.controllers)]
+    if colon and not chosen:
+        raise UsageError(f"bad sub cgroup path: {below!r}: the container has no cgroup of {words}")
+    v1 = tuple(v._replace(directory=v.directory + tail) if v in chosen else v for v in place.v1)
+    return place._replace(v1=v1, v2=place.v2 + tail if place.v2 and not colon else place.v2)

@@ -312,3 +312,22 @@ def test_a_cgroup_that_is_in_use_or_frozen_is_refused(runtime: Runtime, bundle: 
         sleeper.wait()
         if path.exists():
             path.rmdir()
+
+
+@pytest.mark.requires("cgroup-v1")
+def test_exec_below_one_cgroup(runtime: Runtime, bundle: Bundle) -> None:
+    runtime.create("c1", bundle("sleep", "1000", linux={"cgroupsPath": "/sub"}))
+    runtime.ok("start", "c1")
+    inner = Path("/sys/fs/cgroup/pids/sub/inner")
+    inner.mkdir()
+    try:
+        pid_file = runtime.home / "pid"
+        words = ("exec", "-d", "--cgroup", "pids:inner", "--pid-file", str(pid_file), "c1", "sleep", "1000")
+        assert runtime.popen(*words, stdout=subprocess.DEVNULL).wait(20) == 0
+        assert (inner / "cgroup.procs").read_text().split() == [pid_file.read_text()]
+        assert pid_file.read_text() in Path("/sys/fs/cgroup/freezer/sub/cgroup.procs").read_text().split()
+        for wrong in ("../up", "pids:../up", "nothing:inner"):
+            assert "bad sub cgroup path" in runtime("exec", "--cgroup", wrong, "c1", "true").stderr
+    finally:
+        runtime.ok("delete", "-f", "c1")
+    assert not inner.exists()
