@@ -33,6 +33,8 @@ def describe(directory: StateDir) -> dict[str, Any]:
     }
     if container.annotations:
         document["annotations"] = state["annotations"]
+    if container.place.scope:
+        document["systemd-scope"] = container.place.scope  # as crun's state has it
     document["owner"] = _user_name(container.owner_uid) if container.owner_uid else ""
     return document
 
