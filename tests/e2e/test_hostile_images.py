@@ -68,7 +68,7 @@ def wait_for(true: Callable[[], bool]) -> None:
         ({"User": ESCAPE + "\nx"}, "unable to find user \\x1b"),
         ({"User": "١٢"}, "unable to find user"),
         ({"WorkingDir": "relative"}, "is not absolute"),
-        ({"WorkingDir": "/proc/self/fd/5"}, "too many levels of symbolic links"),
+        ({"WorkingDir": "/proc/self/fd/0"}, "too many levels of symbolic links"),
         ({"WorkingDir": "/" + "a/" * 2500}, "file name too long"),
         ({"Volumes": {"/" + "v" * 5000: {}}}, "file name too long"),
     ],
