@@ -15,7 +15,7 @@ FORMATS = ("text", "json")
 class Log:
     """Errors and warnings. They go to standard error as well, in a person's words."""
 
-    __slots__ = ("_debug", "_json", "_path")
+    __slots__ = ("_debug", "_json", "_path", "_warns")
 
     def __init__(self, path: str = "", form: str = "text", *, debug: bool = False) -> None:
         if form not in FORMATS:
@@ -28,6 +28,11 @@ class Log:
         self._path = rest if colon and kind == "file" else path
         self._json = form == "json"
         self._debug = debug
+        self._warns = not self._path
+
+    def leave_standard_error(self) -> None:
+        """It becomes the workload's: what we say there would be among what that prints, in an engine's log of it."""
+        self._warns = self._warns and os.isatty(2)
 
     def error(self, message: str, hint: str = "") -> None:
         self._write("error", message)
@@ -36,7 +41,7 @@ class Log:
 
     def warn(self, message: str) -> None:
         self._write("warning", message)
-        if not self._path:
+        if self._warns:
             _say(f"knarr-runtime: warning: {visible(message)}\n")
 
     def debug(self, message: str) -> None:

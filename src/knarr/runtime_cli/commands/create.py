@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def _create(context: Context) -> int:
     bundle = bundle_of(context)
+    context.log.leave_standard_error()
     create(request_of(context, bundle, detached=True), bundle, context.facts, context.log.warn)
     return 0
 

@@ -46,6 +46,7 @@ def _exec(context: Context) -> int:
     if socket:
         request = request._replace(console_fd=descriptors.connect(socket, "console socket"))
     if detached:
+        context.log.leave_standard_error()
         execute(container, spec, process, request, context.facts, context.log.warn)
         return 0
     with Attended() as front:

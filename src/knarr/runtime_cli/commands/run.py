@@ -25,6 +25,7 @@ def _run(context: Context) -> int:
     if not detached and bundle.spec.process and bundle.spec.process.terminal:
         return _at_terminal(context, bundle, request)
     if detached:
+        context.log.leave_standard_error()
         created = create(request, bundle, context.facts, context.log.warn)
         poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
         if created.notices:
