@@ -12,7 +12,7 @@ BUILDS := python3-venv $(if $(ROOT),gcc libc6-dev musl-tools)
 # To run containers, and the demo's registry.
 RUNS := $(BUILDS) uidmap slirp4netns busybox-static docker-registry curl ca-certificates $(if $(ROOT),iproute2 nftables)
 # What tests start besides, and peers they compare with.
-TESTS := $(sort $(RUNS) strace strace iproute2 nftables util-linux procps passt fuse-overlayfs attr)
+TESTS := $(sort $(RUNS) strace strace iproute2 nftables util-linux procps passt fuse-overlayfs attr crun runc runsc)
 # Judges nobody here wrote.
 JUDGES := podman conmon crun runc skopeo umoci buildah docker.io containerd iptables
 

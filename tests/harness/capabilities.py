@@ -17,12 +17,25 @@ import pytest
 
 SKIPPED = "this machine lacks: "
 # apt-get installs these in `make test`: on a CI machine their absence is a broken run, not a property of the host.
-INSTALLED = ("nft", "ip", "busybox", "curl", "docker-registry", "newuidmap", "slirp4netns", "cc", "strace")
+INSTALLED = (
+    "nft",
+    "ip",
+    "busybox",
+    "curl",
+    "docker-registry",
+    "newuidmap",
+    "slirp4netns",
+    "cc",
+    "strace",
+    "crun",
+    "runc",
+    "runsc",
+)
 os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 TOOLS = (
     "nft ip busybox curl docker-registry newuidmap slirp4netns pasta fuse-overlayfs cc strace musl-gcc "
-    "podman docker dockerd containerd runc crun skopeo umoci buildah go"
+    "podman docker dockerd containerd runc crun runsc skopeo umoci buildah go"
 ).split()
 
 

@@ -31,6 +31,7 @@ def create(
     if options.name:
         options = options._replace(name=checked_name(options.name))
     options = with_own_user(options, engine.facts)
+    options = _with_runtime(engine, options)
     _check(options, image)
     _check_here(options)
     engine.prepare_directories()
@@ -79,6 +80,18 @@ def create(
             raise KnarrError(f"create container: {(e.strerror or str(e)).lower()}", hint=hint) from e
         raise
     return directory, config, lock
+
+
+def _with_runtime(engine: Engine, options: ContainerOptions) -> ContainerOptions:
+    """The chosen runtime, checked. Most machines have no settings for it: then that is all this costs."""
+    if not options.runtime and not any(os.path.exists(f"{d}/runtimes.toml") for d in engine.paths.config):
+        return options
+    from knarr.engine import runtimes
+
+    name = runtimes.chosen(engine.paths, options.runtime)
+    if name:
+        runtimes.refuse_together(name, init=options.init)
+    return options._replace(runtime=name)
 
 
 def _name(engine: Engine, asked: str, container_id: str) -> str:

@@ -69,9 +69,15 @@ def execute(
     config = directory.config()
     spec = _run_document(directory, "config.json", Spec)
     root = f"/proc/{state.pid}/root"
+    if config.options.runtime:
+        root += (
+            f"{directory.root}/rootfs"  # the process is the runtime's, which sees the container's root there
+        )
     account = identity_in((root,), request.user or config.options.user or config.image_config.user)
     process = _process(config, request, account, spec, engine.facts)
-    place = placing.entrance(_run_document(directory, "cgroup.json", CgroupPlacement), f"/proc/{state.pid}")
+    place = _run_document(directory, "cgroup.json", CgroupPlacement)
+    if not config.options.runtime:
+        place = placing.entrance(place, f"/proc/{state.pid}")
     target = ExecTarget(state.pid, state.pid_start, _entered(state.pid), place)
     relayed = request.tty or request.detach or any(os.isatty(fd) for fd in (0, 1, 2))
     far = placing.far_from(place, engine.facts.cgroup_v2)
@@ -81,7 +87,12 @@ def execute(
         enter_scope=far and relayed,
         groups_denied=denies_setgroups(spec.linux, engine.facts) if spec.linux.gid_mappings else False,
     )
-    plan = exec_plan(spec, process, target, engine.facts, setting)
+    if config.options.runtime:
+        from knarr.engine import other_runtime
+
+        plan = other_runtime.exec_plan(directory, state, process, place, setting)
+    else:
+        plan = exec_plan(spec, process, target, engine.facts, setting)
     for text in plan.warnings:
         warn(text)
     if not relayed:

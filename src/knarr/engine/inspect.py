@@ -100,6 +100,7 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
             f"{m.source}:{m.target}" + ":ro" * m.read_only for m in options.mounts if m.kind != "tmpfs"
         ],
         "NetworkMode": options.network.mode,
+        "Runtime": options.runtime or "knarr",
         "AutoRemove": options.auto_remove,
         "Privileged": security.privileged,
         "ReadonlyRootfs": security.read_only,

@@ -122,7 +122,7 @@ def await_start(
         if launched.connection >= 0:
             os.close(launched.connection)
         launched.status.close()
-        _reap(launched.monitor_pid)
+        reap(launched.monitor_pid)
         raise
     launched.status.close()
     return Started(pid, launched.connection, launched.monitor_pid)
@@ -157,7 +157,7 @@ def _listen(
             raise KnarrError(f"the monitor says what nobody understands: {report[:80]!r}")
 
 
-def _reap(pid: int) -> None:
+def reap(pid: int) -> None:
     """Wait for a monitor that is tearing down after a failed start, so that nothing is left when we report it."""
     try:
         os.waitpid(pid, 0)

@@ -120,3 +120,4 @@ class ContainerOptions(Record):
     uts: str = ""
     cgroupns: str = ""
     cgroup_parent: str = ""
+    runtime: str = ""  # the name or path of another runtime; "" is knarr's own

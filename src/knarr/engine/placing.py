@@ -28,9 +28,16 @@ class Placed(Record):
 
 
 def place(
-    facts: HostFacts, container_id: str, resources: Resources, *, parent: str = "", foreground: bool = False
+    facts: HostFacts,
+    container_id: str,
+    resources: Resources,
+    *,
+    parent: str = "",
+    foreground: bool = False,
+    every: bool = False,
 ) -> Placed:
-    """The container's place. `parent` is `--cgroup-parent`: a path, or a slice of systemd. Changes nothing."""
+    """The container's place. `parent` is `--cgroup-parent`: a path, or a slice of systemd; `every`: in all hierarchies.
+    Changes nothing."""
     path = f"{parent.rstrip('/')}/{container_id}" if parent else ""
     v2 = facts.cgroup_v2
     alone = False
@@ -44,7 +51,7 @@ def place(
                 if manager is not None:
                     return _in_scope(facts, v2, container_id, resources, manager, parent, foreground)
     at = cgroup.placement(
-        facts, container_id, path=path, foreground=foreground, resources=resources, alone=alone
+        facts, container_id, path=path, foreground=foreground, resources=resources, alone=alone, every=every
     )
     if foreground and v2 is not None and at.v2 and not at.v2.startswith(v2.mount + v2.own):
         return Placed(at, tuple(_not_held(v2, at.v2, resources)))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from knarr.engine.engine import Engine
+    from knarr.engine.other_runtime import Watch
     from knarr.oci.spec import Spec
 
 
@@ -109,11 +110,13 @@ def start(
             spec.linux.resources,
             parent=config.options.cgroup_parent,
             foreground=foreground is not None and not foreground.stays,
+            every=bool(config.options.runtime),
         )
         plan = compile_plan(engine, directory, config, prepared, spec, place, in_front=foreground is not None)
         for text in (*prepared.warnings, *cgroup_warnings, *plan.warnings):
             warn(text)
         _write_down(engine, directory, config, prepared, spec, place)
+        watch = _other_runtime(engine, directory, config, spec, place) if config.options.runtime else None
         request = _monitor_request(directory, config, prepared, plan, place, lock, foreground)
         placing.step_aside(place)
         launched = monitor.launch(request)
@@ -128,6 +131,8 @@ def start(
     started = monitor.await_start(
         launched, on_pause=_pause_handler(engine, config, prepared, place), on_warning=warn
     )
+    if watch is not None:
+        watch.until_it_runs(started, config)
     words: tuple[str, ...] = ()
     if foreground is not None:
         words = monitor.front_words(
@@ -171,7 +176,24 @@ def compile_plan(
         init_reaper=config.options.init,
         pdeathsig=True,
     )
+    if config.options.runtime:
+        from knarr.engine import other_runtime
+
+        return other_runtime.compile_plan(engine, directory, config, spec, where)
     return container_plan(spec, engine.facts, where)
+
+
+def _other_runtime(
+    engine: Engine,
+    directory: ContainerDir,
+    config: ContainerConfig,
+    spec: Spec,
+    place: cgroup.CgroupPlacement,
+) -> Watch:
+    from knarr.engine import other_runtime
+
+    other_runtime.write_down(engine, directory, config, spec, place)
+    return other_runtime.Watch(directory)
 
 
 def _write_down(
@@ -186,7 +208,12 @@ def _write_down(
     write_file(
         f"{directory.run}/teardown", to_wire(teardown_steps(engine, directory, config, prepared, place))
     )
-    record = prepared.record._replace(freezer=place.freezer_file.rpartition("/")[0], procs=place.directories)
+    seen = place
+    if config.options.runtime:
+        from knarr.plan.other_runtime import inner
+
+        seen = inner(place)  # its processes, without the runtime's own
+    record = prepared.record._replace(freezer=place.freezer_file.rpartition("/")[0], procs=seen.directories)
     for name, document in (("run.json", record), ("config.json", spec), ("cgroup.json", place)):
         write_file(f"{directory.run}/{name}", json.dumps(encode(document)).encode())
 

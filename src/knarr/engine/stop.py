@@ -23,6 +23,15 @@ def signal_container(directory: ContainerDir, number: int) -> None:
     state = read_state(directory)
     if not state.running:
         raise Conflict(f"container {directory.id[:12]} is not running")
+    if (
+        number != _signal.SIGKILL
+        and state.status != PAUSED
+        and os.path.exists(f"{directory.run}/runtime.json")
+    ):
+        from knarr.engine.other_runtime import send_signal
+
+        send_signal(directory, state, number)
+        return
     fd = native.open_process(state.pid, state.pid_start)
     if fd is None:
         return  # it ended this moment; so would it have with the signal

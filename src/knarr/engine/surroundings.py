@@ -124,7 +124,12 @@ def _namespace(engine: Engine, word: str, kind: str) -> str:
     if word == "host":
         return "host"
     if word.startswith("container:"):
-        return _namespace_file(find(engine.paths, word.partition(":")[2]), kind)
+        other = find(engine.paths, word.partition(":")[2])
+        if runtime := other.config().options.runtime:
+            raise UsageError(
+                f"--{kind} {word}: that container is {runtime}'s, which keeps its {kind} namespace"
+            )
+        return _namespace_file(other, kind)
     raise UsageError(f"invalid --{kind} {word!r}", hint="host or container:NAME")
 
 
