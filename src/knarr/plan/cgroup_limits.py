@@ -202,6 +202,8 @@ def _memory_v2(out: Compiler, home: Home, m: Memory) -> None:
 
 def _swap_alone(m: Memory) -> int | None:
     """Version 2 limits swap without memory: what is left of `swap`, -1 for no limit, None when none is asked."""
+    if m.swap == 0 and m.limit is None:
+        return 0  # as crun reads it: memory as it likes, and no swap
     if not m.swap:
         return -1 if m.limit == -1 else None
     if m.swap < 0 or m.limit == -1:

@@ -53,6 +53,8 @@ def _memory(memory: Memory) -> Iterator[Property]:
         # The specification counts memory and swap together, systemd swap alone.
         swap = UNLIMITED if memory.swap < 0 else max(0, memory.swap - (memory.limit or 0))
         yield "MemorySwapMax", ("t", swap)
+    elif memory.swap == 0 and memory.limit is None:
+        yield "MemorySwapMax", ("t", 0)  # as crun reads it
     elif not memory.swap and memory.limit == -1:
         yield "MemorySwapMax", ("t", UNLIMITED)
 

@@ -18,7 +18,7 @@ from knarr.plan.cgroup import SCOPE_PAUSE, CgroupPlacement
 from knarr.plan.setup import Plan, Setting, container_plan
 from knarr.plan.step import to_wire
 from knarr.record import Record
-from knarr.runtime import ahead, placing
+from knarr.runtime import ahead, delegate, placing
 from knarr.runtime.delete import destroy, mount_id
 from knarr.runtime.descriptors import PIDFD_RECEIVER, Handed, descriptors_of, send_pidfd
 from knarr.runtime.process import completed, keeps_groups
@@ -112,6 +112,7 @@ class _Making:
             users_systemd=request.systemd_cgroup and facts.rootless,
             host_mount=0 if _has_mount_namespace(bundle.spec) else mount_id(bundle.rootfs),
         )
+        self.delegated = delegate.delegated(bundle.spec.annotations, self.container.place)
 
     def run(self) -> Container:
         placing.check_free(self.container.place)  # before it is written down as ours, to be removed
@@ -215,6 +216,8 @@ class _Making:
 
                 resources = self.bundle.spec.linux.resources
                 scope.limit_pids(self.container.place, resources, user=self.facts.rootless)
+            if self.delegated:
+                delegate.move_down(self.delegated, self.container.place, self.pid, self.bundle.spec)
             self.container = self.container._replace(descriptors=descriptors_of(self.pid))
             self.directory.write_container(self.container)
             if self.request.waits and not self.request.notify_socket:

@@ -134,6 +134,19 @@ def test_a_subgroup(runtime: Runtime, bundle: Bundle) -> None:
     assert soon(lambda: not scope.exists())
 
 
+def test_a_delegated_cgroup(runtime: Runtime, bundle: Bundle) -> None:
+    annotations = {"run.oci.systemd.subgroup": "inner", "run.oci.delegate-cgroup": "own/here"}
+    scope = run(runtime, bundle("sleep", "1000", linux={"cgroupsPath": ":test:own"}, annotations=annotations))
+    assert files(scope, "inner/cgroup.procs", "inner/own/here/cgroup.procs") == [
+        "",
+        str(runtime.state("c1")["pid"]),
+    ]
+    assert runtime.ok("exec", "c1", "cat", "/proc/self/cgroup") == "0::/own/here"
+    annotations["run.oci.delegate-cgroup"] = "../x"
+    refused = runtime("run", "-b", bundle("true", annotations=annotations), "c2")
+    assert refused.code == 1 and "run.oci.delegate-cgroup" in refused.stderr
+
+
 def test_a_unit_that_is_there_is_let_be(runtime: Runtime, bundle: Bundle) -> None:
     run(runtime, sleeper(bundle, ":test:taken"))
     again = runtime("--systemd-cgroup", "create", "-b", sleeper(bundle, ":test:taken"), "c2")

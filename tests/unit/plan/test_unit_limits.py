@@ -40,6 +40,10 @@ def test_unlimited() -> None:
     }
 
 
+def test_no_swap() -> None:
+    assert limit_properties(Resources(memory=Memory(swap=0))) == (("MemorySwapMax", ("t", 0)),)
+
+
 def test_block_io() -> None:
     block = BlockIO(
         weight=500,
