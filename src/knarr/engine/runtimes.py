@@ -58,7 +58,9 @@ def chosen(paths: Paths, asked: str) -> str:
 def find(paths: Paths, name: str) -> Runtime:
     """The runtime of that name, or at that path. Raises `UsageError`, `HostError`, `DataError`."""
     settings = read(paths.config)
-    usual = WITHOUT_ENTRY if os.geteuid() == 0 and "KNARR_USERNS" not in os.environ else WITHOUT_ENTRY_FOR_USERS
+    usual = (
+        WITHOUT_ENTRY if os.geteuid() == 0 and "KNARR_USERNS" not in os.environ else WITHOUT_ENTRY_FOR_USERS
+    )
     entry = settings.runtimes.get(name) or Runtime("", usual.get(name, ()))
     path = entry.path or name
     if "/" not in path:

@@ -24,7 +24,7 @@ ORIGIN = "linux.intelRdt"
 
 def rdt_steps(rdt: IntelRdt, facts: HostFacts, container_id: str) -> Iterator[Step]:
     """Raises `HostError` without a mounted resctrl, `UsageError` for schemas that are none."""
-    group, lines = _group(rdt, facts, container_id), _schemata(rdt)
+    group, lines = rdt_group(rdt, facts, container_id), schemata_lines(rdt)
     if lines:
         # A class that is there already has to be like that; another is made.
         yield Step("resctrl-group", (group, *lines), f"{ORIGIN}.schemata")
@@ -40,7 +40,7 @@ def rdt_steps(rdt: IntelRdt, facts: HostFacts, container_id: str) -> Iterator[St
 
 def rdt_teardown_steps(rdt: IntelRdt, facts: HostFacts, container_id: str) -> Iterator[Step]:
     """A class named by `closID` is not ours to remove; what bears the container's id is."""
-    group = _group(rdt, facts, container_id)
+    group = rdt_group(rdt, facts, container_id)
     if rdt.enable_monitoring:
         path = f"{group}/mon_groups/{container_id}"
         yield Step("rmdir", (path,), f"{ORIGIN}.enableMonitoring", optional=True)
@@ -48,7 +48,7 @@ def rdt_teardown_steps(rdt: IntelRdt, facts: HostFacts, container_id: str) -> It
         yield Step("rmdir", (group,), f"{ORIGIN}.closID", optional=True)
 
 
-def _group(rdt: IntelRdt, facts: HostFacts, container_id: str) -> str:
+def rdt_group(rdt: IntelRdt, facts: HostFacts, container_id: str) -> str:
     if not facts.resctrl:
         raise HostError(
             f"{ORIGIN}: no resctrl filesystem is mounted",
@@ -62,7 +62,7 @@ def _group(rdt: IntelRdt, facts: HostFacts, container_id: str) -> str:
     return f"{facts.resctrl}/{name}"
 
 
-def _schemata(rdt: IntelRdt) -> list[str]:
+def schemata_lines(rdt: IntelRdt) -> list[str]:
     """In the order they are to be written."""
     lines: list[str] = []
     for field, text in (("l3CacheSchema", rdt.l3_cache_schema), ("memBwSchema", rdt.mem_bw_schema)):

@@ -114,7 +114,18 @@ class _Making:
         )
         self.delegated = delegate.delegated(bundle.spec.annotations, self.container.place)
 
+    def _note_rdt(self) -> None:
+        """Where its processes are in resctrl, and what of that goes with it."""
+        if self.bundle.spec.linux.intel_rdt is None:
+            return
+        from knarr.plan.intel_rdt import rdt_group, rdt_teardown_steps
+
+        asked = (self.bundle.spec.linux.intel_rdt, self.facts, self.request.id)
+        made = tuple(step.args[0] for step in rdt_teardown_steps(*asked))
+        self.container = self.container._replace(rdt_group=rdt_group(*asked), rdt_made=made)
+
     def run(self) -> Container:
+        self._note_rdt()
         placing.check_free(self.container.place)  # before it is written down as ours, to be removed
         fds = Handed(self.request.preserve_fds)
         opened: list[int] = []

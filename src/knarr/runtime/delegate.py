@@ -1,7 +1,7 @@
 """`run.oci.delegate-cgroup`, an annotation of crun's: the container's process lives one cgroup lower than its limits.
 
-That one belongs to the container's root, who may make others beside it. It is entered when the cgroup namespace is there:
-the upper one stays the root of that, its files, and the limits in them, remain the host's.
+That one belongs to the container's root, who may make others beside it. It is entered when the cgroup namespace is
+there: the upper one stays the root of that, its files, and the limits in them, remain the host's.
 """
 
 from __future__ import annotations

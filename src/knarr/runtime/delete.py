@@ -80,6 +80,8 @@ def destroy(
     if container:
         remove_cgroups(container, warn)
         _detach_mounts(container)
+        if container.rdt_made:
+            native.execute([Step("rmdir", (path,), "linux.intelRdt", True) for path in container.rdt_made])
     directory.remove()
     if container and hooks and hooks.poststop:
         from knarr.runtime.hooks import run_hooks_anyway

@@ -56,7 +56,8 @@ class Container(Record):
     host_mount: int = (
         0  # without a mount namespace: the id of the mount that the root filesystem was in before ours
     )
-    rdt_group: str = ""  # a directory of resctrl that goes with the container
+    rdt_group: str = ""  # its class of resctrl, and the directories there that go with the container
+    rdt_made: tuple[str, ...] = ()
 
 
 def default_root(environ: Mapping[str, str], euid: int) -> str:
