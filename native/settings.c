@@ -140,8 +140,11 @@ void op_scheduler(int argc, char **argv)
 void op_ioprio(int argc, char **argv)
 {
 	(void)argc;
-	enum { WHO_PROCESS = 1, CLASS_SHIFT = 13 };
-	SYS(syscall(SYS_ioprio_set, WHO_PROCESS, 0, (int)(decimal(argv[0]) << CLASS_SHIFT | decimal(argv[1]))));
+	enum { WHO_PROCESS = 1, CLASS_SHIFT = 13, CLASSES = 8 };
+	long long class = decimal(argv[0]), level = decimal(argv[1]);
+	if (class < 0 || class >= CLASSES || level < 0 || level >= 1 << CLASS_SHIFT)
+		fail(EINVAL, "");
+	SYS(syscall(SYS_ioprio_set, WHO_PROCESS, 0, (int)(class << CLASS_SHIFT | level)));
 }
 
 static const char *number(const char *p, unsigned most, unsigned *value)

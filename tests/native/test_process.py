@@ -288,3 +288,12 @@ def test_a_line_feed_of_the_terminal_stays_one_if_asked(
         _, fds, _, _ = socket.recv_fds(ours, 100, 1)
     assert os.read(fds[0], 100) == out
     os.close(fds[0])
+
+
+@pytest.mark.parametrize(
+    "words", [("6666666666666666", "0"), ("-1", "0"), ("8", "0"), ("2", "8192"), ("2", "-1"), ("x", "0")]
+)
+def test_an_io_priority_that_is_none(native: Native, words: tuple[str, str]) -> None:
+    """A class that does not fit was shifted out of its number, which C leaves undefined."""
+    outcome = native.init([step("ioprio", *words), step("exec", "true")])
+    assert outcome.code == 125 and outcome.reports[0].startswith("fail 0 22"), outcome

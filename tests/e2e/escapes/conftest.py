@@ -139,4 +139,6 @@ def careless(container: Running, *argv: str, fds: Sequence[int] = ()) -> str:
 
 def _entered(program: str, container: Running, argv: Sequence[str], fds: Sequence[int]) -> str:
     words = [program, "-t", str(container.pid), "-m", "-p", "-i", "-u", "-n", "--", *argv]
-    return subprocess.run(words, pass_fds=fds, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(
+        words, pass_fds=fds, capture_output=True, text=True, errors="replace", timeout=30
+    ).stdout
