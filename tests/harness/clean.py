@@ -111,8 +111,11 @@ def _alive(pid: str) -> bool:
 
 
 def _command(pid: int) -> str:
+    """Its words; for one that has none any more its name and what it is doing."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return words or f"{stat[: stat.rindex(')') + 3]} {Path(f'/proc/{pid}/wchan').read_text()}"
     except OSError:
         return ""
 
