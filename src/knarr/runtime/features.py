@@ -8,6 +8,7 @@ from knarr.plan.bpf import OPERATORS
 from knarr.plan.capabilities import NUMBER
 from knarr.plan.hooks import KINDS as HOOKS
 from knarr.plan.namespaces import KINDS as NAMESPACES
+from knarr.plan.scheduling import MEMORY_FLAGS, MEMORY_MODES
 from knarr.plan.seccomp import ACTIONS, ARCHITECTURES, FLAGS, FOREIGN
 
 TYPE_CHECKING = False
@@ -39,7 +40,10 @@ def features(version: str) -> dict[str, Any]:
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
+            "memoryPolicy": {"modes": sorted(MEMORY_MODES), "flags": sorted(MEMORY_FLAGS)},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
             "mountExtensions": {"idmap": {"enabled": True}},
+            "netDevices": {"enabled": True},
         },
         "annotations": {"org.knarr.runtime.version": version},
     }
