@@ -50,10 +50,9 @@ def cap_masks(sets: Capabilities | None, available: int) -> tuple[int, int, int,
     asked = cap_mask(sets.ambient, available, problems)
     ambient = asked & permitted & inheritable
     warnings = [f"process.capabilities: {name} {why}: left out" for name, why in problems.items()]
-    warnings += [
-        f"process.capabilities.ambient: can't raise ambient capability {name}: it is not permitted and inheritable"
-        for name in cap_names(asked & ~ambient)
-    ]
+    if lost := ", ".join(cap_names(asked & ~ambient)):
+        what = f"can't raise ambient capability {lost}"
+        warnings.append(f"process.capabilities.ambient: {what}: not both permitted and inheritable")
     return bounding, effective, permitted, inheritable, ambient, warnings
 
 

@@ -14,7 +14,7 @@ from knarr.runtime.status import CREATED, CREATING, STOPPED, alive, state_docume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from knarr.oci.spec import Hooks
     from knarr.runtime.state_dir import Container
@@ -131,9 +131,26 @@ def kill_init(container: Container) -> None:
 
 def remove_cgroups(container: Container, warn: Callable[[str], None]) -> None:
     """Raises `HostError` when processes in them do not end."""
-    if steps := tuple(cgroup.teardown_steps(container.place)):
+    steps = tuple(cgroup.teardown_steps(container.place))
+    if steps and not _removed(steps):
         native.execute(steps)
     if container.place.scope:
         from knarr.runtime import scope
 
         scope.stop(container.place, user=container.users_systemd, warn=warn)
+
+
+def _removed(steps: Sequence[Step]) -> bool:
+    """Are they gone by being removed, as empty ones are: nothing then has to be killed, and no executor started."""
+    if any(step.op not in ("cgroup-kill", "rmdir") for step in steps):
+        return False
+    for step in steps:
+        if step.op != "rmdir":
+            continue
+        try:
+            os.rmdir(step.args[0])
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+    return True
