@@ -31,7 +31,7 @@ def create(
     if options.name:
         options = options._replace(name=checked_name(options.name))
     options = with_own_user(options, engine.facts)
-    options = _with_runtime(engine, options)
+    options = with_runtime(engine, options)
     _check(options, image)
     _check_here(options)
     engine.prepare_directories()
@@ -82,7 +82,7 @@ def create(
     return directory, config, lock
 
 
-def _with_runtime(engine: Engine, options: ContainerOptions) -> ContainerOptions:
+def with_runtime(engine: Engine, options: ContainerOptions) -> ContainerOptions:
     """The chosen runtime, checked. Most machines have no settings for it: then that is all this costs."""
     if not options.runtime and not any(os.path.exists(f"{d}/runtimes.toml") for d in engine.paths.config):
         return options

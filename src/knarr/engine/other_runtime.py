@@ -10,6 +10,7 @@ RUN/containers/ID/
 from __future__ import annotations
 
 import os
+import time
 
 from knarr.engine import monitor
 from knarr.engine.container_dir import write_file
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 _ENTERED = ("user", "mnt", "pid", "net", "ipc", "cgroup")
 _LOOKS_EVERY_S = 0.002
 _LARGEST_LOG = 64 << 10
+_PROCESS = "exec-"
+_READ_WITHIN_S = 60.0
 
 
 def compile_plan(
@@ -169,11 +172,23 @@ def _failure(complaint: str, config: ContainerConfig) -> HostError | CommandNotF
 def exec_plan(
     directory: ContainerDir, state: State, process: Process, place: CgroupPlacement, setting: ExecSetting
 ) -> Plan:
-    """The steps of `RUNTIME exec`. What is executed is in a file of the run directory, which goes with the run."""
-    path = f"{directory.run}/runtime/exec-{os.urandom(6).hex()}"
+    """The steps of `RUNTIME exec`. What is executed is in a file of the run directory, which the next exec removes."""
+    own = f"{directory.run}/runtime"
+    _forget_processes(own)
+    path = f"{own}/{_PROCESS}{os.urandom(6).hex()}"
     write_file(path, json.dumps(encode(process)).encode(), mode=0o600)
     argv = (*_words(_own_runtime(directory), directory), "exec", "--process", path, directory.id)
     return exec_room_plan(state.pid, state.pid_start, _kinds(state.pid), place, argv, setting)
+
+
+def _forget_processes(own: str) -> None:
+    """A runtime has read its file long before it is a minute old."""
+    for name in os.listdir(own):
+        try:
+            if name.startswith(_PROCESS) and os.stat(f"{own}/{name}").st_mtime < time.time() - _READ_WITHIN_S:
+                os.unlink(f"{own}/{name}")
+        except FileNotFoundError:
+            continue
 
 
 def send_signal(directory: ContainerDir, state: State, number: int) -> None:

@@ -6,6 +6,7 @@ import os
 
 from knarr.engine import placing
 from knarr.engine.container_dir import ContainerConfig, ContainerDir, RunRecord
+from knarr.engine.create import with_runtime
 from knarr.engine.spec import Surroundings, build_spec
 from knarr.engine.spec_mounts import seeds
 from knarr.engine.start import compile_plan
@@ -30,7 +31,7 @@ _ID = "0" * 64  # an id that no container has
 def preview(engine: Engine, options: ContainerOptions, image: Image, *, spec_only: bool) -> str:
     """The runtime specification as JSON, or the steps. Nothing is leased, made or written: the network's own steps,
     which name an address that would have to be taken, are shown as its loopback only."""
-    options = with_own_user(options, engine.facts)
+    options = with_runtime(engine, with_own_user(options, engine.facts))
     config = ContainerConfig(
         _ID,
         options.name or "preview",
@@ -71,7 +72,12 @@ def preview(engine: Engine, options: ContainerOptions, image: Image, *, spec_onl
 
         return json.dumps(encode(spec), indent=2)
     place, warned = placing.place(
-        engine.facts, _ID, spec.linux.resources, parent=options.cgroup_parent, foreground=True
+        engine.facts,
+        _ID,
+        spec.linux.resources,
+        parent=options.cgroup_parent,
+        foreground=True,
+        every=bool(options.runtime),
     )
     filled = seeds(config, around.volumes)
     prepared = Prepared(
