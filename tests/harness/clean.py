@@ -111,11 +111,10 @@ def _alive(pid: str) -> bool:
 
 
 def _command(pid: int) -> str:
-    """Its words; for one that has none any more its name and what it is doing."""
+    """Its words, or its name when it has none any more."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        return words or f"{stat[: stat.rindex(')') + 3]} {Path(f'/proc/{pid}/wchan').read_text()}"
+        return words or Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return ""
 
