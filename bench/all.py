@@ -12,6 +12,7 @@ import rootless
 import run_bridge
 import run_detached_50
 import run_none
+import runtime
 import startup
 
 
@@ -25,6 +26,7 @@ def main(references: list[str]) -> bool:
         ps_50.main(),
         monitor_memory.main(),
         rootless.main(),
+        runtime.main(),
         pull_unpack.main(references),
     ]
     print(f"\n{'all bars met' if all(met) else 'bars NOT MET above'}")
