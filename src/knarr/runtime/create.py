@@ -228,7 +228,7 @@ class _Making:
                 resources = self.bundle.spec.linux.resources
                 scope.limit_pids(self.container.place, resources, user=self.facts.rootless)
             if self.delegated:
-                delegate.move_down(self.delegated, self.container.place, self.pid, self.bundle.spec)
+                delegate.move_down(self.delegated, self.container.place, self.bundle.spec)
             self.container = self.container._replace(descriptors=descriptors_of(self.pid))
             self.directory.write_container(self.container)
             if self.request.waits and not self.request.notify_socket:

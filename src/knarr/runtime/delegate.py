@@ -1,7 +1,7 @@
 """`run.oci.delegate-cgroup`, an annotation of crun's: the container's process lives one cgroup lower than its limits.
 
 That one belongs to the container's root, who may make others beside it. It is entered when the cgroup namespace is
-there: the upper one stays the root of that, its files, and the limits in them, remain the host's.
+there: the upper one stays the root of that, and its files, with the limits in them, remain the host's.
 """
 
 from __future__ import annotations
@@ -37,11 +37,14 @@ def delegated(annotations: Mapping[str, str], place: CgroupPlacement) -> str:
     return f"{place.v2}/{path}"
 
 
-def move_down(directory: str, place: CgroupPlacement, pid: int, spec: Spec) -> None:
-    """Raises `OSError`."""
+def move_down(directory: str, place: CgroupPlacement, spec: Spec) -> None:
+    """Everything in the container's cgroup: its process, and the setter where a scope has it. Raises `OSError`."""
     os.makedirs(directory, 0o755, exist_ok=True)
-    with open(f"{directory}/cgroup.procs", "w") as file:
-        file.write(str(pid))
+    with open(f"{place.v2}/cgroup.procs") as file:
+        pids = file.read().split()
+    for pid in pids:
+        with open(f"{directory}/cgroup.procs", "w") as file:
+            file.write(pid)
     at = place.v2
     give = " ".join(f"+{name}" for name in place.v2_controllers)
     for word in ("", *directory.removeprefix(place.v2).strip("/").split("/")[:-1]):
