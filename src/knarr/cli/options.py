@@ -5,6 +5,8 @@ value (`Command`) that its file defines; help and completion are printed from th
 
 Grammar: `--name value`, `--name=value`, `-x value`, `-xvalue`, `-x=value`, short flags joined (`-it`), `--flag=false`,
 `--` ends the flags. Commands that take another command's words (`run`, `exec`, `create`) stop at their first argument.
+With `one_dash` also `-name value`, `-name=value` and `--x value`: Go's grammar, which is runc's. A whole name goes
+before short flags joined.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ _FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 
 
 class Option(Record):
-    """One flag. `kind` is `flag` (no value), `text` (the last one wins) or `many` (each one counts)."""
+    """One flag. `kind` is `flag` (no value), `text` (the last one wins) or `many` (each one counts).
+
+    Each letter of `short` is one; help shows the first.
+    """
 
     name: str
     help: str
@@ -98,14 +103,18 @@ class HelpWanted(Exception):  # not an error: `--help` was given
     """Raised by `parse` for `--help`."""
 
 
-def parse(options: Iterable[Option], words: Sequence[str], *, stops_at_argument: bool) -> Parsed:
+def parse(
+    options: Iterable[Option], words: Sequence[str], *, stops_at_argument: bool, one_dash: bool = False
+) -> Parsed:
     """The flags and arguments in `words`. Raises `UsageError`, or `HelpWanted` for `--help`."""
     names: dict[str, Option] = {}
     shorts: dict[str, Option] = {}
     for option in options:
         names[option.name] = option
-        if option.short:
-            shorts[option.short] = option
+        for letter in option.short:
+            shorts[letter] = option
+    if one_dash:
+        names.update(shorts)
     parsed = Parsed(names)
     args: list[str] = []
     i, count = 0, len(words)
@@ -117,6 +126,8 @@ def parse(options: Iterable[Option], words: Sequence[str], *, stops_at_argument:
             break
         if word[:2] == "--":
             i = _long(parsed, names, word, words, i)
+        elif one_dash and word[:1] == "-" and word[1:].partition("=")[0] in names:
+            i = _long(parsed, names, f"-{word}", words, i)
         elif word[:1] == "-" and len(word) > 1:
             i = _short(parsed, shorts, word, words, i)
         elif stops_at_argument:
@@ -153,7 +164,7 @@ def _short(parsed: Parsed, shorts: dict[str, Option], word: str, words: Sequence
         letter, rest = rest[0], rest[1:]
         option = shorts.get(letter)
         if option is None:
-            if letter == "h":
+            if letter in ("h", "?"):
                 raise HelpWanted
             raise UsageError(f"unknown shorthand flag: {letter!r} in {word}")
         if option.kind == "flag":
@@ -207,6 +218,6 @@ def help_text(command: Command, program: str = "knarr") -> str:
 
 
 def _head(option: Option) -> str:
-    short = f"-{option.short}, " if option.short else "    "
+    short = f"-{option.short[0]}, " if option.short else "    "
     value = "" if option.kind == "flag" else f" {option.metavar}"
     return f"{short}--{option.name}{value}"

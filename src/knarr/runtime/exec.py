@@ -17,7 +17,7 @@ from knarr.runtime.status import CREATED, PAUSED, RUNNING, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from knarr.oci.spec import Process, Spec
     from knarr.plan.cgroup import CgroupPlacement
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ExecRequest(Record):
-    """Descriptors: -1 is none. `cgroup` is a path below the container's."""
+    """Descriptors: -1 is none. `cgroups` are paths below the container's, `[CONTROLLER[,CONTROLLER]:]PATH`."""
 
     console_fd: int = -1
     console_bare: bool = False  # its line feeds are made lines where they are shown
@@ -34,7 +34,7 @@ class ExecRequest(Record):
     pidfd_socket: str = ""
     preserve_fds: int = 0
     ignore_paused: bool = False
-    cgroup: str = ""
+    cgroups: tuple[str, ...] = ()
 
 
 def executable_in(directory: StateDir, *, ignore_paused: bool) -> Container:
@@ -62,7 +62,7 @@ def execute(
     """Start the process, a child of ours; its pid. Raises the failed step's error."""
     process = completed(process, f"/proc/{container.pid}/root")
     fds = Handed(request.preserve_fds)
-    place = entrance(container, request.cgroup)
+    place = entrance(container, request.cgroups)
     setting = ExecSetting(
         container_id=container.id,
         bundle=container.bundle,
@@ -119,25 +119,30 @@ def _entered(container: Container) -> tuple[str, ...]:
         raise Conflict(f"container {container.id!r} is not running any more") from None
 
 
-def entrance(container: Container, below: str) -> CgroupPlacement:
-    """The container's cgroup, or one `below` it."""
+def entrance(container: Container, below: Sequence[str]) -> CgroupPlacement:
+    """The container's cgroup, or what is `below` it: in all hierarchies, or in those of version 1 that are named.
+    Raises `UsageError`."""
     place = container.place
-    if below:
-        return _sub_cgroup(place, below)
-    if not place.v2:
-        return place
-    return place._replace(v2=cgroups.entrance(place.v2, f"/proc/{container.pid}"))
+    if place.v2 and all(":" in word for word in below):
+        place = place._replace(v2=cgroups.entrance(place.v2, f"/proc/{container.pid}"))
+    for word in below:
+        place = _below(place, word)
+    return place
 
 
-def _sub_cgroup(place: CgroupPlacement, below: str) -> CgroupPlacement:
-    """`PATH`, or of v1 `controller,controller:PATH`: then the other hierarchies' cgroup is the container's own."""
-    words, colon, path = below.rpartition(":")
-    names = frozenset(words.split(","))
+def _below(place: CgroupPlacement, word: str) -> CgroupPlacement:
+    names, _, path = word.rpartition(":")
+    path = path.strip("/")
     if ".." in path.split("/"):
-        raise UsageError(f"bad sub cgroup path: {below!r} is not below the container's")
-    tail = f"/{path.strip('/')}".rstrip("/")
-    chosen = [v for v in place.v1 if not colon or names.intersection(v.controllers)]
-    if colon and not chosen:
-        raise UsageError(f"bad sub cgroup path: {below!r}: the container has no cgroup of {words}")
-    v1 = tuple(v._replace(directory=v.directory + tail) if v in chosen else v for v in place.v1)
-    return place._replace(v1=v1, v2=place.v2 + tail if place.v2 and not colon else place.v2)
+        raise UsageError(f"bad sub cgroup path: {word!r} is not below the container's")
+    tail = f"/{path}" if path else ""
+    wanted = frozenset(names.split(",")) if names else frozenset[str]()
+    if unknown := wanted.difference(*(v.controllers for v in place.v1)):
+        raise UsageError(
+            f"bad sub cgroup path: {word!r}: the container has no cgroup of {', '.join(sorted(unknown))}"
+        )
+    v1 = tuple(
+        v._replace(directory=v.directory + tail) if not wanted or wanted.intersection(v.controllers) else v
+        for v in place.v1
+    )
+    return place._replace(v1=v1, v2=place.v2 + tail if place.v2 and not wanted else place.v2)

@@ -113,6 +113,11 @@ class StateDir:
         """
         try:
             os.makedirs(self.root, 0o711, exist_ok=True)
+        except FileExistsError:
+            raise HostError(f"cannot keep containers in {self.root}: not a directory") from None
+        except OSError as e:
+            raise HostError(f"cannot make {self.root}: {os.strerror(e.errno or 0).lower()}") from e
+        try:
             os.mkdir(self.path, 0o700)
         except FileExistsError:
             raise Conflict(f"container {self.id!r} already exists") from None

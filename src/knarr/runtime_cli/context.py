@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from knarr.errors import UsageError
 from knarr.host.facts import read_facts
-from knarr.runtime.state_dir import StateDir, default_root
+from knarr.runtime.state_dir import StateDir, container_ids, default_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,3 +40,15 @@ class Context:
     def directory(self) -> StateDir:
         """The container that the command's first argument names."""
         return StateDir(self.root, self.parsed.args[0])
+
+    def directories(self) -> list[StateDir]:
+        """That one, or with `--regex` all whose id the argument is found in. Raises `UsageError`."""
+        if not self.parsed.flag("regex"):
+            return [self.directory()]
+        import re
+
+        try:
+            pattern = re.compile(self.parsed.args[0])
+        except re.error as e:
+            raise UsageError(f"invalid pattern {self.parsed.args[0]!r}: {e}") from None
+        return [StateDir(self.root, name) for name in container_ids(self.root) if pattern.search(name)]

@@ -25,9 +25,9 @@ GLOBAL_OPTIONS = (
     Option("cgroup-manager", "cgroupfs, systemd or disabled", metavar="NAME", default="cgroupfs"),
     Option("rootless", "auto, true or false: ignored, the kernel tells", metavar="WHEN", default="auto"),
     Option("criu", "The program that checkpoints (default: criu)", metavar="PATH"),
-    Option("version", "Print the version", kind="flag", short="v"),
+    Option("version", "Print the version", kind="flag", short="vV"),
 )
-# What runc ends with: for `exec`, codes below are the process's own.
+# What runc ends with when it has understood `exec` and cannot do it: codes below are the process's own.
 _EXEC_FAILED = 255
 # In the words of crun, which engines look for.
 _ABILITIES = "+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF +CRIU"
@@ -46,18 +46,25 @@ def main(argv: Sequence[str]) -> int:
     log, debug, name = Log(), False, ""
     try:
         try:
-            parsed = parse(GLOBAL_OPTIONS, argv, stops_at_argument=True)
+            parsed = parse(GLOBAL_OPTIONS, argv, stops_at_argument=True, one_dash=True)
         except HelpWanted:
             return _overview()
         debug = parsed.flag("debug")
         log = Log(parsed.text("log"), parsed.text("log-format"), debug=debug)
         if parsed.flag("version"):
             return _version()
-        if not parsed.args or parsed.args[0] == "help":
+        if not parsed.args or parsed.args == ("help",):
             return _overview()
-        name = parsed.args[0]
         log.debug(" ".join(("knarr-runtime", *argv)))
-        return _run(_find(name), parsed.args[1:], _context(parsed, log))
+        if parsed.args[0] == "help":
+            return _help(_find(parsed.args[1]))
+        command, context = _find(parsed.args[0]), _context(parsed, log)
+        try:
+            context.parsed = _understood(command, parsed.args[1:])
+        except HelpWanted:
+            return _help(command)
+        name = command.name
+        return command.run(context)
     except KnarrError as e:
         log.error(e.message, e.hint)
         if debug:
@@ -98,12 +105,9 @@ def _find(name: str) -> Command:
     return command
 
 
-def _run(command: Command, words: Sequence[str], context: Context) -> int:
+def _understood(command: Command, words: Sequence[str]) -> Parsed:
     try:
-        parsed = parse(command.options, words, stops_at_argument=command.stops_at_argument)
-    except HelpWanted:
-        print(help_text(command, "knarr-runtime"))
-        return 0
+        parsed = parse(command.options, words, stops_at_argument=command.stops_at_argument, one_dash=True)
     except UsageError as e:
         raise UsageError(e.message, hint=f"see `knarr-runtime {command.name} --help`") from None
     count = len(parsed.args)
@@ -112,8 +116,12 @@ def _run(command: Command, words: Sequence[str], context: Context) -> int:
             f"{command.name}: {count or 'no'} argument{'s' * (count != 1)} given",
             hint=f"usage: knarr-runtime {command.usage}",
         )
-    context.parsed = parsed
-    return command.run(context)
+    return parsed
+
+
+def _help(command: Command) -> int:
+    print(help_text(command, "knarr-runtime"))
+    return 0
 
 
 def _version() -> int:

@@ -153,3 +153,12 @@ def test_templates() -> None:
     for wrong in ("{{.Nope}}", "{{range .List}}", "{{.Names"):
         with pytest.raises(UsageError):
             render(wrong, value)
+
+
+@pytest.mark.parametrize("words", [("-name", "x"), ("-name=x",), ("--name", "x"), ("--n", "x"), ("-nx",)])
+def test_one_dash_is_as_good_as_two_where_it_is_wanted(words: tuple[str, ...]) -> None:
+    options = (Option("name", "", short="n"), Option("all", "", "flag", "a"))
+    parsed = parse(options, ("-all", *words, "xall", "=a"), stops_at_argument=False, one_dash=True)
+    assert parsed.args == ("xall", "=a")
+    assert parsed.flag("all")
+    assert parsed.text("name") == "x"

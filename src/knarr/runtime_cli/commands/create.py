@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from knarr.cli.options import Command
+from knarr.cli.options import Command, Option
 from knarr.runtime.create import create
 from knarr.runtime_cli.making import OPTIONS, bundle_of, request_of
 
@@ -23,7 +23,7 @@ COMMAND = Command(
     "Create a container from a bundle; its program waits for `start`.",
     "create [OPTIONS] ID",
     _create,
-    OPTIONS,
+    (*OPTIONS, Option("no-subreaper", "Ignored: this process is none", kind="flag")),
     minimum=1,
     maximum=1,
 )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from knarr.cli.options import Command, Option
-from knarr.errors import NotFound, UsageError
+from knarr.errors import NotFound
 from knarr.runtime.delete import delete
-from knarr.runtime.state_dir import StateDir, container_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,25 +13,13 @@ if TYPE_CHECKING:
 
 def _delete(context: Context) -> int:
     force = context.parsed.flag("force")
-    for directory in _chosen(context):
+    for directory in context.directories():
         try:
             delete(directory, force=force, warn=context.log.warn)
         except NotFound:
             if not force:
                 raise
     return 0
-
-
-def _chosen(context: Context) -> list[StateDir]:
-    if not context.parsed.flag("regex"):
-        return [context.directory()]
-    import re
-
-    try:
-        pattern = re.compile(context.parsed.args[0])
-    except re.error as e:
-        raise UsageError(f"invalid pattern {context.parsed.args[0]!r}: {e}") from None
-    return [StateDir(context.root, name) for name in container_ids(context.root) if pattern.search(name)]
 
 
 COMMAND = Command(

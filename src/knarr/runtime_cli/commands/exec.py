@@ -35,7 +35,7 @@ def _exec(context: Context) -> int:
         pidfd_socket=parsed.text("pidfd-socket"),
         preserve_fds=parsed.integer("preserve-fds") or 0,
         ignore_paused=parsed.flag("ignore-paused"),
-        cgroup=parsed.text("cgroup"),
+        cgroups=parsed.many("cgroup"),
     )
     if process.terminal and not socket:
         from knarr.runtime.terminal import Relay
@@ -110,7 +110,7 @@ COMMAND = Command(
         Option("pid-file", "Write the process's id to this file", metavar="FILE"),
         Option("pidfd-socket", "Socket that takes a pidfd of the process", metavar="PATH"),
         Option("preserve-fds", "How many descriptors after the standard ones are passed on", metavar="N"),
-        Option("cgroup", "A cgroup below the container's", metavar="PATH"),
+        Option("cgroup", "A cgroup below the container's", kind="many", metavar="[CONTROLLER:]PATH"),
         Option("ignore-paused", "Also in a paused container", kind="flag"),
     ),
     minimum=1,

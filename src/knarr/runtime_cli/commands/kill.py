@@ -16,7 +16,8 @@ def _kill(context: Context) -> int:
     words = context.parsed.args
     word = words[1] if len(words) > 1 else "TERM"
     number = 0 if word == "0" else signals.number(word)  # kill(2): 0 only asks
-    kill(context.directory(), number, everything=context.parsed.flag("all"))
+    for directory in context.directories():
+        kill(directory, number, everything=context.parsed.flag("all"))
     return 0
 
 
@@ -25,7 +26,10 @@ COMMAND = Command(
     "Send a signal (default: TERM) to a container's first process.",
     "kill [OPTIONS] ID [SIGNAL]",
     _kill,
-    (Option("all", "Send it to all processes of the container", kind="flag", short="a"),),
+    (
+        Option("all", "Send it to all processes of the container", kind="flag", short="a"),
+        Option("regex", "To all containers whose id the pattern is found in", kind="flag", short="r"),
+    ),
     minimum=1,
     maximum=2,
 )

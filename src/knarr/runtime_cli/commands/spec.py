@@ -22,7 +22,7 @@ def _spec(context: Context) -> int:
     document = encode(spec)
     # What everybody changes first is there to be seen, though it is what would be without it.
     document["process"]["user"] = {"uid": 0, "gid": 0}
-    path = os.path.join(context.parsed.text("bundle") or ".", "config.json")
+    path = os.path.join(context.parsed.text("bundle") or ".", context.parsed.text("file"))
     try:
         with open(path, "x") as file:
             file.write(f"{pretty(document)}\n")
@@ -38,6 +38,7 @@ COMMAND = Command(
     _spec,
     (
         Option("bundle", "Where to (default: the working directory)", short="b", metavar="DIR"),
+        Option("file", "Under another name", short="f", metavar="FILE", default="config.json"),
         Option("rootless", "For a user who is not root", kind="flag"),
     ),
     maximum=0,
