@@ -31,7 +31,7 @@ def cgroup_mount_steps(
 ) -> Iterator[Step]:
     attr = options.attr_set | options.rec_set
     if not facts.cgroups_v1:
-        yield from _unified(target, attr, origin, ns, facts)
+        yield from _unified(target, attr, ",".join(options.data), origin, ns, facts)
         return
     # Writable until the links are made; then read-only if that was asked.
     yield Step("mount", ("tmpfs", "cgroup", target, f"{attr & ~RDONLY:#x}", "mode=755"), origin)
@@ -50,10 +50,12 @@ def cgroup_mount_steps(
         yield Step("remount", (target, f"{RDONLY:#x}", "0x0", "0"), origin)
 
 
-def _unified(target: str, attr: int, origin: str, ns: Namespaces, facts: HostFacts) -> Iterator[Step]:
+def _unified(
+    target: str, attr: int, data: str, origin: str, ns: Namespaces, facts: HostFacts
+) -> Iterator[Step]:
     """Mounting cgroup2 needs rights over the cgroup namespace; in a user namespace that only is so for an own one."""
     if "cgroup" in ns.new or not ("user" in ns.new or facts.rootless):
-        yield Step("mount", ("cgroup2", "cgroup", target, f"{attr:#x}", ""), origin)
+        yield Step("mount", ("cgroup2", "cgroup", target, f"{attr:#x}", data), origin)
     else:
         mount = facts.cgroup_v2.mount if facts.cgroup_v2 else "/sys/fs/cgroup"
         yield Step("bind", (mount, target, "dir", "1", f"{attr:#x}", "0x0", "0x0", "0x0", "0x0"), origin)

@@ -6,7 +6,7 @@ import pytest
 
 from knarr.errors import UsageError
 from knarr.oci.spec import Device, IdMap, Linux, Mount, Namespace, Process, Root, Spec
-from knarr.plan.facts import HostFacts
+from knarr.plan.facts import CgroupV2, HostFacts
 from knarr.plan.setup import Setting, container_plan
 from knarr.plan.step import Step
 
@@ -225,3 +225,10 @@ def test_what_others_are_mounted_in_is_read_only_at_the_end() -> None:
     assert (
         max(i for i, op in enumerate(order) if op == "device") < order.index("remount") < order.index("pivot")
     )
+
+
+def test_options_of_the_unified_hierarchy_are_the_kernels_to_judge() -> None:
+    facts = ROOT._replace(cgroup_v2=CgroupV2(("memory",), "/sys/fs/cgroup", "/"))
+    mount = Mount("/sys/fs/cgroup", "cgroup", "cgroup", ("ro", "nosuid", "no_such_option"))
+    (found,) = [s for s in steps(mount, kinds="mount cgroup", facts=facts) if s.op == "mount"]
+    assert found.args[0] == "cgroup2" and found.args[-1] == "no_such_option"
