@@ -116,7 +116,8 @@ def _block_io(place: CgroupPlacement) -> dict[str, Any]:
         }
     if not place.v2 or "io" not in place.v2_controllers:
         return {}
-    size, count = list[Any](), list[Any]()
+    size: list[dict[str, Any]] = []
+    count: list[dict[str, Any]] = []
     for device, fields in _lines(f"{place.v2}/io.stat"):
         values = dict(word.partition("=")[::2] for word in fields)
         for into, words in ((size, ("rbytes", "wbytes")), (count, ("rios", "wios"))):
