@@ -67,8 +67,7 @@ def room_plan(spec: Spec, facts: HostFacts, room: Room) -> Plan:
     add = steps.extend
     # S, on the host.
     add(cg.make_steps(room.cgroup))
-    add(_outer_cgroup(room.cgroup))
-    add(_enter(room.cgroup))
+    add(cg.join_steps(room.cgroup))
     shown = _shown_cgroups(room.cgroup, facts)
     add(_open_cgroups(shown))
     add(join_steps(ns, facts))
@@ -84,6 +83,7 @@ def room_plan(spec: Spec, facts: HostFacts, room: Room) -> Plan:
     steps.append(Step("pdeathsig", ("9",), ORIGIN))  # and with it its pid namespace
     steps.append(Step("new-session", (), ORIGIN))
     steps.append(Step("unshare", ("cgroup",), ORIGIN))
+    add(_step_aside(room.cgroup))
     steps.append(Step("propagation", ("/", f"{MS_SLAVE | MS_REC:#x}"), ORIGIN))
     add(room.network_child_steps)
     add(sysctl_steps(_network_sysctls(spec.linux.sysctl), ns))
@@ -159,10 +159,13 @@ def inner(place: CgroupPlacement) -> CgroupPlacement:
     )
 
 
-def _outer_cgroup(place: CgroupPlacement) -> Iterator[Step]:
+def _step_aside(place: CgroupPlacement) -> Iterator[Step]:
+    """C leaves the container's cgroup on v2 for one below it, and then has controllers for the runtime to give on. Not
+    earlier: the cgroup it is in when it unshares is the root of what it may move processes in (`nsdelegate`)."""
     if not place.v2:
         return
     yield Step("mkdir", (f"{place.v2}/{OUTER}", "755"), cg.ORIGIN)
+    yield Step("write", (f"{place.v2}/{OUTER}/cgroup.procs", "0"), cg.ORIGIN)
     if place.v2_controllers:
         give = " ".join(f"+{c}" for c in place.v2_controllers)
         yield Step("write", (f"{place.v2}/cgroup.subtree_control", give), cg.ORIGIN, optional=True)

@@ -78,8 +78,13 @@ def test_it_sees_its_cgroup_as_the_root_of_each_hierarchy() -> None:
 
 def test_on_v2_it_is_not_in_the_cgroup_that_gives_controllers_on() -> None:
     found = steps(facts=ROOT._replace(cgroups_v1=(), cgroup_v2=UNIFIED))
-    assert of("cgroup-v2", found) == [("/sys/fs/cgroup/knarr/ID/runtime",)]
-    assert ("/sys/fs/cgroup/knarr/ID/cgroup.subtree_control", "+memory +pids") in of("write", found)
+    own = "/sys/fs/cgroup/knarr/ID"
+    assert of("cgroup-v2", found) == [(own,)]
+    assert of("write", found)[-2:] == [
+        (f"{own}/runtime/cgroup.procs", "0"),
+        (f"{own}/cgroup.subtree_control", "+memory +pids"),
+    ]
+    assert ops(found).index("unshare") < ops(found).index("bind")
     assert [args[:2] for args in of("bind", found)] == [("@0", "/sys/fs/cgroup")]
 
 
