@@ -49,7 +49,7 @@ def place(
             if not alone:
                 manager = _manager(facts, v2)
                 if manager is not None:
-                    return _in_scope(facts, v2, container_id, resources, manager, parent, foreground)
+                    return _in_scope(facts, v2, container_id, resources, manager, parent, foreground, every)
     at = cgroup.placement(
         facts, container_id, path=path, foreground=foreground, resources=resources, alone=alone, every=every
     )
@@ -101,6 +101,7 @@ def _in_scope(
     manager: Manager,
     parent: str,
     foreground: bool,
+    every: bool,
 ) -> Placed:
     from knarr.plan.cgroup_scope import SYSTEM_SLICE, USER_SLICE, scope_placement, slice_of
 
@@ -109,7 +110,8 @@ def _in_scope(
         name = slice_of(v2.own, manager.root)  # what limits the caller's slice limits the container
     if not name:
         name = USER_SLICE if facts.rootless else SYSTEM_SLICE
-    at = scope_placement(facts, container_id, manager, name, cgroup.controllers_needed(resources))
+    needed = cgroup.controllers_needed(resources).union(manager.controllers if every else ())
+    at = scope_placement(facts, container_id, manager, name, needed)
     return Placed(at, tuple(_not_held(v2, at.v2, resources)) if foreground and not parent else ())
 
 
