@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import stat
 
-from knarr.errors import NotFound, UsageError
+from knarr.errors import DataError, NotFound, UsageError
 from knarr.oci import json
 from knarr.oci.document import decode
 from knarr.oci.spec import Spec
 from knarr.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _LARGEST = 64 << 20
 
@@ -33,12 +37,21 @@ def read_bundle(path: str, config: str = "config.json") -> Bundle:
     Raises `NotFound`, `UsageError`, `DataError`.
     """
     path = os.path.abspath(path)
-    text = read_document(os.path.join(path, config), regular=True)
-    value = json.loads(text)
-    json.check_characters(text, value)
-    spec = decode(Spec, value)
+    where = os.path.join(path, config)
+    text = read_document(where, regular=True)
+    spec = decode(Spec, parsed(text, where))
     _check_version(spec.oci_version)
     return Bundle(path, spec, text)
+
+
+def parsed(text: bytes, where: str) -> Any:
+    """The JSON value in a document that came from `where`. Raises `DataError` that names it."""
+    try:
+        value = json.loads(text)
+        json.check_characters(text, value)
+    except DataError as e:
+        raise DataError(f"{where}: {e.message}") from e
+    return value
 
 
 def read_document(path: str, *, regular: bool = False) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from knarr.errors import UsageError
+from knarr.errors import HostError, UsageError
 from knarr.host import clock, native
 from knarr.host.launch import launch
 from knarr.oci.spec import Hooks, Process
@@ -157,16 +157,30 @@ class _Making:
         return self.container
 
     def _launch(self, steps: tuple[Step, ...], fds: Handed, plan: int) -> None:
-        pid = launch(
-            steps,
-            fds=fds.map,
-            plan=plan,
-            on_pid=self._has_pid,
-            on_pause=self._on_pause,
-            on_warning=self.warn,
-        )
+        try:
+            pid = launch(
+                steps,
+                fds=fds.map,
+                plan=plan,
+                on_pid=self._has_pid,
+                on_pause=self._on_pause,
+                on_warning=self.warn,
+            )
+        except HostError:
+            self._check_memory()
+            raise
         if pid != self.pid:
             raise UsageError("the executor named two processes")
+
+    def _check_memory(self) -> None:
+        """Raises `HostError` when it was the limit that ended the start: the kernel kills without a word."""
+        from knarr.host.cgroups import oom_kills
+
+        counter = self.container.place.oom_file
+        if counter and oom_kills(counter.rpartition("/")[0]):
+            memory = self.bundle.spec.linux.resources.memory
+            limit = f"memory.limit: {memory.limit} bytes are" if memory and memory.limit else "memory: it is"
+            raise HostError(f"linux.resources.{limit} too little to start") from None
 
     def _plan(self, fifo: int, console: int) -> Plan:
         request = self.request

@@ -70,6 +70,28 @@ def test_a_root_that_is_no_directory(runtime: Runtime, bundle: Bundle) -> None:
     )
 
 
+def test_a_document_that_is_none_is_named(runtime: Runtime, bundle: Bundle) -> None:
+    where = bundle("true")
+    path = f"{where}/config.json"
+    with open(path, "w", encoding="ascii"):
+        pass
+    result = runtime("run", "-b", where, "c1")
+    assert (result.code, result.stderr) == (
+        1, f"knarr-runtime: error: {path}: JSON: no value at offset 0\n",
+    )  # fmt: skip
+    runtime.create("c1", bundle("true"))
+    assert "standard input: JSON: no value" in runtime("update", "-r", "-", "c1", stdin="").stderr
+    assert f"{path}: JSON: no value" in runtime("exec", "-p", path, "c1").stderr
+    runtime.ok("update", "--memory=", "c1")
+
+
+@pytest.mark.requires("cgroup-v1")
+def test_a_limit_that_is_too_low_to_start_is_named(runtime: Runtime, bundle: Bundle) -> None:
+    where = bundle("true", linux={"resources": {"memory": {"limit": 4096}}})
+    result = runtime("run", "-b", where, "c1")
+    assert "linux.resources.memory.limit: 4096 bytes are too little to start" in result.stderr
+
+
 def test_a_signal_for_all_that_a_pattern_finds(runtime: Runtime, bundle: Bundle) -> None:
     where = bundle("sleep", "1000")
     for container_id in ("a1", "a2", "b1"):

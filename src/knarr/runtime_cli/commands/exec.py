@@ -56,16 +56,14 @@ def _exec(context: Context) -> int:
 def _process(context: Context, spec: Spec) -> Process:
     parsed = context.parsed
     if parsed.given("process"):
-        from knarr.oci import json
         from knarr.oci.document import decode
+        from knarr.runtime.bundle import parsed as document
         from knarr.runtime.bundle import read_document
 
         if len(parsed.args) > 1:
             raise UsageError("exec: the command is in the file of --process: no other can be given")
-        text = read_document(parsed.text("process"))
-        value = json.loads(text)
-        json.check_characters(text, value)
-        process = decode(Process, value)
+        path = parsed.text("process")
+        process = decode(Process, document(read_document(path), path))
         return process._replace(terminal=True) if parsed.flag("tty") else process
     if len(parsed.args) < 2:
         raise UsageError("exec: no command given", hint=f"usage: knarr-runtime {COMMAND.usage}")

@@ -6,9 +6,9 @@ import sys
 
 from knarr.cli.options import Command, Option, Parsed
 from knarr.errors import UsageError
-from knarr.oci import json
 from knarr.oci.document import decode
 from knarr.oci.spec import IntelRdt, Resources
+from knarr.runtime.bundle import parsed as document
 from knarr.runtime.bundle import read_document
 from knarr.runtime.update import update
 
@@ -43,7 +43,7 @@ def _update(context: Context) -> int:
     if parsed.given("resources"):
         path = parsed.text("resources")
         text = sys.stdin.buffer.read() if path == "-" else read_document(path)
-        resources = decode(Resources, json.loads(text))
+        resources = decode(Resources, document(text, "standard input" if path == "-" else path))
     else:
         resources = _from_flags(parsed)
     update(context.directory(), resources, _rdt(parsed), context.facts, context.log.warn)
@@ -54,7 +54,7 @@ def _from_flags(parsed: Parsed) -> Resources:
     document: dict[str, dict[str, object]] = {}
     for flags, read in ((_BYTES, _bytes), (_NUMBERS, Parsed.integer), (_TEXTS, Parsed.text)):
         for flag, (section, field) in flags.items():
-            if parsed.given(flag):
+            if parsed.text(flag):  # an empty one is none, as runc has it
                 document.setdefault(section, {})[field] = read(parsed, flag)
     return decode(Resources, document)
 
