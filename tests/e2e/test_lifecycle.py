@@ -55,6 +55,20 @@ def test_create_start_wait(cli: Knarr, image: str) -> None:
     assert attached.code == 5
 
 
+def test_start_attaches_to_what_runs_already(cli: Knarr, image: str) -> None:
+    cid = cli.ok("create", "--network", "none", "-i", image, "sh", "-c", "read x; exit $x")
+    cli.ok("start", cid)
+    assert cli("start", "-ai", cid, stdin="6\n").code == 6
+
+
+def test_what_goes_when_it_ends_is_not_restarted(cli: Knarr, image: str) -> None:
+    cid = cli.ok("run", "-d", "--rm", "--network", "none", image, "sleep", "1000")
+    refused = cli("restart", "-t", "0", cid)
+    assert refused.code == 1 and "--rm" in refused.stderr
+    assert cli.ok("exec", cid, "echo", "runs") == "runs"
+    cli.ok("stop", "-t", "0", cid)
+
+
 def test_exec_codes_user_env_workdir(cli: Knarr, image: str) -> None:
     cid = detached(cli, image)
     assert cli("exec", cid, "sh", "-c", "exit 6").code == 6

@@ -268,16 +268,17 @@ def _has_mount_namespace(spec: Spec) -> bool:
 
 def write_pid_file(path: str, pid: int) -> None:
     """Beside, renamed: who waits for the file finds the whole number in it. Where others may write too (/tmp), what
-    they have put there is not written to."""
+    they have put there is not written to. Raises `HostError`."""
     directory, _, name = os.path.abspath(path).rpartition("/")
     beside = f"{directory}/.{name}~"
     try:
-        os.unlink(beside)  # of a command that was killed
-    except FileNotFoundError:
-        pass
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, str(pid).encode())
-    finally:
-        os.close(fd)
-    os.rename(beside, path)
+        if os.path.lexists(beside):
+            os.unlink(beside)  # of a command that was killed
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, str(pid).encode())
+        finally:
+            os.close(fd)
+        os.rename(beside, path)
+    except OSError as e:
+        raise HostError(f"cannot write the pid file {path}: {os.strerror(e.errno or 0).lower()}") from e

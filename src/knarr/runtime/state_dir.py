@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _LONGEST_ID = 1024
+_ELSEWHERE = "choose another place with `knarr-runtime --root DIR COMMAND`"
 
 
 class Container(Record):
@@ -114,9 +115,13 @@ class StateDir:
         try:
             os.makedirs(self.root, 0o711, exist_ok=True)
         except FileExistsError:
-            raise HostError(f"cannot keep containers in {self.root}: not a directory") from None
+            raise HostError(
+                f"cannot keep containers in {self.root}: not a directory", hint=_ELSEWHERE
+            ) from None
         except OSError as e:
-            raise HostError(f"cannot make {self.root}: {os.strerror(e.errno or 0).lower()}") from e
+            raise HostError(
+                f"cannot make {self.root}: {os.strerror(e.errno or 0).lower()}", hint=_ELSEWHERE
+            ) from e
         try:
             os.mkdir(self.path, 0o700)
         except FileExistsError:

@@ -92,6 +92,15 @@ def test_a_limit_that_is_too_low_to_start_is_named(runtime: Runtime, bundle: Bun
     assert "linux.resources.memory.limit: 4096 bytes are too little to start" in result.stderr
 
 
+def test_a_pid_file_that_cannot_be_written_leaves_no_container(runtime: Runtime, bundle: Bundle) -> None:
+    result = runtime("create", "-b", bundle("true"), "--pid-file", "/proc/nowhere/pid", "c1")
+    assert (result.code, result.stderr) == (
+        1,
+        "knarr-runtime: error: cannot write the pid file /proc/nowhere/pid: no such file or directory\n",
+    )
+    assert os.listdir(runtime.containers) == []
+
+
 def test_a_signal_for_all_that_a_pattern_finds(runtime: Runtime, bundle: Bundle) -> None:
     where = bundle("sleep", "1000")
     for container_id in ("a1", "a2", "b1"):

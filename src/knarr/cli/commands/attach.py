@@ -9,14 +9,22 @@ from knarr.engine.container_dir import find
 from knarr.engine.engine import Engine
 from knarr.errors import Conflict
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from knarr.engine.container_dir import ContainerDir
+
 
 def _attach(parsed: Parsed) -> int:
+    directory = find(Engine().paths, parsed.args[0])
+    return attach(directory, parsed, stdin=not parsed.flag("no-stdin"))
+
+
+def attach(directory: ContainerDir, parsed: Parsed, *, stdin: bool) -> int:
+    """Become the foreground of a running container; `parsed` has the flags of `attach`. Raises `Conflict`."""
     from knarr.cli.detach_keys import to_hex
     from knarr.engine import monitor
     from knarr.engine.state import PAUSED, read_state
 
-    engine = Engine()
-    directory = find(engine.paths, parsed.args[0])
     state = read_state(directory)
     if state.status == PAUSED:
         raise Conflict(
@@ -36,7 +44,7 @@ def _attach(parsed: Parsed) -> int:
     options = directory.config().options
     words = monitor.front_words(
         tty=options.tty and os.isatty(0),
-        stdin=options.stdin and not parsed.flag("no-stdin"),
+        stdin=options.stdin and stdin,
         keys=to_hex(parsed.text("detach-keys")),
         sig_proxy=parsed.flag("sig-proxy"),
     )

@@ -33,11 +33,10 @@ def _start(parsed: Parsed) -> int:
         stays=True,
     )
     started = start_existing(engine, directory, foreground=foreground, warn=warn)
-    if started is None:
-        raise UsageError(
-            f"container {parsed.args[0]} is already running",
-            hint=f"attach to it with `knarr attach {parsed.args[0]}`",
-        )
+    if started is None:  # it runs already
+        from knarr.cli.commands.attach import attach
+
+        return attach(directory, parsed, stdin=parsed.flag("interactive"))
     sys.stdout.flush()
     become_front(started.connection, started.front_words)
     return 125
