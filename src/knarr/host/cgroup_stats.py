@@ -22,6 +22,7 @@ def statistics(place: CgroupPlacement) -> dict[str, Any]:
     parts: dict[str, Callable[[CgroupPlacement], dict[str, Any]]] = {
         "cpu": _cpu,
         "memory": _memory,
+        "cpuset": _cpuset,
         "pids": _pids,
         "blkio": _block_io,
         "hugetlb": _huge_pages,
@@ -34,9 +35,13 @@ def _cpu(place: CgroupPlacement) -> dict[str, Any]:
     if accounting:
         ticks_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
         used = _table(f"{accounting}/cpuacct.stat")
+        rows = (words for cpu_id, words in _lines(f"{accounting}/cpuacct.usage_all") if cpu_id.isdecimal())
+        split = [(int(words[0]), int(words[1])) for words in rows if len(words) == 2]
         usage: dict[str, Any] = {
             "total": _number(f"{accounting}/cpuacct.usage"),
             "percpu": _numbers(f"{accounting}/cpuacct.usage_percpu"),
+            "percpu_kernel": [kernel for _, kernel in split],
+            "percpu_user": [user for user, _ in split],
             "kernel": used.get("system", 0) * ticks_ns,
             "user": used.get("user", 0) * ticks_ns,
         }
@@ -56,6 +61,30 @@ def _cpu(place: CgroupPlacement) -> dict[str, Any]:
         "throttledTime": throttled_ns,
     }
     return {"usage": usage, "throttling": throttling}
+
+
+_CPUSET_NUMBERS = (
+    "cpu_exclusive", "mem_exclusive", "mem_hardwall", "memory_migrate", "memory_pressure", "memory_spread_page",
+    "memory_spread_slab", "sched_load_balance", "sched_relax_domain_level",
+)  # fmt: skip
+
+
+def _cpuset(place: CgroupPlacement) -> dict[str, Any]:
+    """Of version 1 alone, as runc has it. Numbers of processors and memory nodes, one by one."""
+    path = place.v1_of("cpuset")
+    if not path:
+        return {}
+    found: dict[str, Any] = {name: _list(_read(f"{path}/cpuset.{name}")) for name in ("cpus", "mems")}
+    for name in _CPUSET_NUMBERS:
+        text = _read(f"{path}/cpuset.{name}").strip()
+        found[name] = int(text) if text.removeprefix("-").isdecimal() else 0
+    return found
+
+
+def _list(text: str) -> list[int]:
+    """`0-2,5` as [0, 1, 2, 5]."""
+    ranges = (word.partition("-") for word in text.strip().split(",") if word)
+    return [n for first, _, last in ranges for n in range(int(first), int(last or first) + 1)]
 
 
 def _memory(place: CgroupPlacement) -> dict[str, Any]:

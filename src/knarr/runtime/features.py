@@ -45,13 +45,16 @@ def features(version: str) -> dict[str, Any]:
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
         },
+        # Systemd's units, criu's programs, files and sockets of the host (`run.oci.` is crun's).
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property.", "run.oci."],
         "annotations": {"org.knarr.runtime.version": version},
     }
 
 
 def mount_words() -> list[str]:
-    """Every mount option that is not a filesystem's own data."""
+    """Every mount option that is not a filesystem's own data; with those that ask for what happens anyway."""
     attributes = set(options.ATTRIBUTES)
     recursive = {f"r{word}" for word in attributes}
     others = {"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", "defaults"}
+    others |= {"silent", "loud", "iversion", "noiversion"}
     return sorted(attributes | recursive | set(options.PROPAGATION) | set(options.SUPERBLOCK) | others)

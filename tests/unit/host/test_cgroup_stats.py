@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from knarr.host.cgroup_stats import statistics
-from knarr.plan.cgroup import CgroupPlacement
+from knarr.plan.cgroup import CgroupPlacement, V1Place
 
 FILES = {
     "cpu.stat": "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_periods 1\nnr_throttled 1\nthrottled_usec 4\n",
@@ -31,3 +31,15 @@ def test_version_2(tmp_path: Path) -> None:
         {"major": 8, "minor": 0, "op": "Read", "value": 10},
         {"major": 8, "minor": 0, "op": "Write", "value": 20},
     ]
+
+
+def test_processors_of_version_1(tmp_path: Path) -> None:
+    (tmp_path / "cpuacct.usage_all").write_text("cpu user system\n0 5 1\n1 6 2\n")
+    (tmp_path / "cpuacct.usage_percpu").write_text("6 8 \n")
+    for name, text in (("cpus", "0-1,3"), ("mems", "0"), ("sched_relax_domain_level", "-1")):
+        (tmp_path / f"cpuset.{name}").write_text(f"{text}\n")
+    found = statistics(CgroupPlacement(v1=(V1Place(("cpuset", "cpuacct"), str(tmp_path)),)))
+    usage = found["cpu"]["usage"]
+    assert (usage["percpu"], usage["percpu_user"], usage["percpu_kernel"]) == ([6, 8], [5, 6], [1, 2])
+    assert (found["cpuset"]["cpus"], found["cpuset"]["mems"]) == ([0, 1, 3], [0])
+    assert found["cpuset"]["sched_relax_domain_level"] == -1
