@@ -36,7 +36,7 @@ UID = 47_011
 FIRST_SUBID, SUBIDS = 2_000_000, 65_536
 
 _CLONE_NEWNS, _CLONE_NEWNET, _CLONE_NEWCGROUP = 0x20000, 0x40000000, 0x02000000
-_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -165,7 +165,7 @@ def _private_users(state: Path) -> None:
         text = there.read_text()
         (own / name).write_text(text + ("" if text.endswith("\n") or not text else "\n") + line)
         (own / name).chmod(0o644)
-        mount(str(own / name), str(there), "", _MS_BIND)
+        mount(str(own / name), str(there), "", MS_BIND)
 
 
 def _open_tun(state: Path) -> None:
@@ -175,7 +175,7 @@ def _open_tun(state: Path) -> None:
         node = state / "tun"
         os.mknod(node, 0o666 | stat.S_IFCHR, there.stat().st_rdev)
         node.chmod(0o666)
-        mount(str(node), str(there), "", _MS_BIND)
+        mount(str(node), str(there), "", MS_BIND)
 
 
 def _make_reachable(path: Path) -> None:
@@ -188,7 +188,7 @@ def _make_reachable(path: Path) -> None:
     try:
         mount("none", str(closed[0]), "tmpfs", 0, "mode=0755")
         path.mkdir(parents=True)
-        mount(f"/proc/self/fd/{handle}", str(path), "", _MS_BIND | _MS_REC)
+        mount(f"/proc/self/fd/{handle}", str(path), "", MS_BIND | _MS_REC)
     finally:
         os.close(handle)
     os.chdir(here)
@@ -236,7 +236,7 @@ def _enter_cgroups(name: str) -> None:
         _entered.append(Entered(top, parent, ours, controllers))
     _unshare(_CLONE_NEWCGROUP)
     for top, _, ours, controllers in _entered:
-        mount(str(ours), str(top), "", _MS_BIND)
+        mount(str(ours), str(top), "", MS_BIND)
         if not controllers:
             # In v2 a cgroup with processes has no controllers for its children: make room at the root.
             (top / "tests").mkdir()
