@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from knarr.errors import Conflict, HostError
 from knarr.host.cgroups import freeze, thaw
+from knarr.runtime import ahead
 from knarr.runtime.status import CREATED, PAUSED, RUNNING, status_of
 
 TYPE_CHECKING = False
@@ -17,7 +18,10 @@ def pause(directory: StateDir) -> None:
     status = status_of(directory, container)
     if container is None or status not in (RUNNING, CREATED):
         raise Conflict(f"container {directory.id!r} is not running: {status}")
-    freeze(_freezer(container))
+    freezer = _freezer(container)
+    if status == CREATED:
+        directory.take(ahead.NAME)  # the launcher's `start` would wait for a frozen process
+    freeze(freezer)
 
 
 def resume(directory: StateDir) -> None:

@@ -60,7 +60,9 @@ def start(directory: StateDir, warn: Callable[[str], None], notify_socket: str =
 
 
 def _refusal(container_id: str, status: str) -> str:
-    if status in (RUNNING, PAUSED):
+    if status == PAUSED:
+        return f"cannot start a paused container: {container_id!r}"
+    if status == RUNNING:
         return f"cannot start container {container_id!r}: it is already running"
     return f"cannot start a container that has stopped: {container_id!r}"
 

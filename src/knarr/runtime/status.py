@@ -25,9 +25,9 @@ def status_of(directory: StateDir, container: Container | None) -> str:
         return CREATING if directory.busy() else STOPPED
     if not alive(container.pid, container.pid_start):
         return STOPPED
-    if directory.waits():
-        return CREATED
-    return PAUSED if is_frozen(container) else RUNNING
+    if is_frozen(container):  # a container that waits for its start can be frozen as well
+        return PAUSED
+    return CREATED if directory.waits() else RUNNING
 
 
 def alive(pid: int, start: int) -> bool:

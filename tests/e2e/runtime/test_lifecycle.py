@@ -150,6 +150,22 @@ def test_pause_and_resume(runtime: Runtime, bundle: Bundle) -> None:
     runtime.ok("delete", "--force", "c1")
 
 
+def test_a_container_that_waits_for_its_start_is_paused_too(runtime: Runtime, bundle: Bundle) -> None:
+    runtime.create("c1", bundle("sleep", "1000"))
+    runtime.ok("pause", "c1")
+    assert runtime.status("c1") == "paused"
+    assert "paused" in runtime("start", "c1").stderr
+    runtime.ok("resume", "c1")
+    assert runtime.status("c1") == "created"
+    runtime.ok("start", "c1")
+    assert runtime.status("c1") == "running"
+    runtime.ok("kill", "c1", "")  # as without a signal
+    runtime.create("c2", bundle("sleep", "1000"))
+    runtime.ok("pause", "c2")
+    runtime.ok("delete", "--force", "c2")
+    assert os.listdir(runtime.containers) == ["c1"]
+
+
 def hook(out: Path, name: str, rest: str = "") -> dict[str, Any]:
     return {"path": "/bin/sh", "args": ["sh", "-c", f"{{ echo {name}; cat; echo; }} >> {out}; {rest}"]}
 

@@ -14,7 +14,7 @@ def _kill(context: Context) -> int:
     from knarr.host import signals
 
     words = context.parsed.args
-    word = words[1] if len(words) > 1 else "TERM"
+    word = (words[1] if len(words) > 1 else "") or "TERM"
     number = 0 if word == "0" else signals.number(word)  # kill(2): 0 only asks
     for directory in context.directories():
         kill(directory, number, everything=context.parsed.flag("all"))
