@@ -66,7 +66,9 @@ def main(argv: Sequence[str]) -> int:
         name = command.name
         return command.run(context)
     except KnarrError as e:
-        log.error(e.message, e.hint)
+        log.error(
+            e.message, "" if "`knarr " in e.hint else e.hint
+        )  # of the other command, which nobody called
         if debug:
             raise
         return _EXEC_FAILED if name == "exec" else 1
