@@ -35,7 +35,7 @@ def entry() -> None:
     leave(main)
 
 
-def leave(main: Callable[[Sequence[str]], int]) -> None:
+def leave(main: Callable[[Sequence[str]], int], program: str = "knarr") -> None:
     """Run a door's main and end with its code, by `os._exit`: finalising the interpreter costs 3 ms for nothing."""
     code = _INTERRUPTED
     try:
@@ -49,7 +49,7 @@ def leave(main: Callable[[Sequence[str]], int]) -> None:
         if lost is not None:
             code = code or 1
             if not isinstance(lost, BrokenPipeError):
-                complain(_about_output(lost))
+                complain(_about_output(lost), program)
     except KeyboardInterrupt:
         pass  # outside of `main`, or while it told of another error
     os._exit(code)
@@ -166,11 +166,11 @@ def _arity(command: Command) -> str:
     )
 
 
-def complain(error: KnarrError) -> None:
+def complain(error: KnarrError, program: str = "knarr") -> None:
     """One line on standard error, and one with the hint. Nothing when the cause has been told already."""
     if not error.message:
         return
-    text = f"knarr: {visible(error.message)}\n"
+    text = f"{program}: {visible(error.message)}\n"
     if error.hint:
         text += f"  {visible(error.hint)}\n"
     os.write(2, text.encode("utf-8", "backslashreplace"))

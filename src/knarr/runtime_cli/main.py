@@ -38,7 +38,7 @@ def entry() -> None:
     """The console script."""
     from knarr.cli.main import leave
 
-    leave(main)
+    leave(main, "knarr-runtime: error")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,11 +78,20 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open("/dev/null", os.O_WRONLY), 1)  # whoever reads has seen enough
         return 1
     except OSError as e:
-        where = f"{e.filename}: " if e.filename else ""
+        where = f"{e.filename}: " if e.filename else _gone()
         log.error(f"{where}{(e.strerror or str(e)).lower()}")
         if debug:
             raise
         return _EXEC_FAILED if name == "exec" else 1
+
+
+def _gone() -> str:
+    """The kernel does not say of what it speaks when the working directory has been removed."""
+    try:
+        os.getcwd()
+    except OSError:
+        return "the working directory: "
+    return ""
 
 
 def _context(parsed: Parsed, log: Log) -> Context:

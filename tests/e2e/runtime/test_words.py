@@ -92,6 +92,27 @@ def test_a_limit_that_is_too_low_to_start_is_named(runtime: Runtime, bundle: Bun
     assert "linux.resources.memory.limit: 4096 bytes are too little to start" in result.stderr
 
 
+def test_a_working_directory_that_is_gone(runtime: Runtime) -> None:
+    gone = runtime.home / "gone"
+    gone.mkdir()
+    script = 'cd "$0" && rmdir "$0" && exec "$@"'
+    result = subprocess.run(
+        ["sh", "-c", script, str(gone), *runtime.argv, "run", "c1"], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (
+        1, "knarr-runtime: error: the working directory: no such file or directory\n",
+    )  # fmt: skip
+
+
+def test_output_that_nobody_takes_is_told(runtime: Runtime) -> None:
+    with open("/dev/full", "wb") as full:
+        process = runtime.popen("features", stdout=full, stderr=subprocess.PIPE)
+        assert process.communicate(timeout=20)[1] == (
+            b"knarr-runtime: error: standard output: no space left on device\n"
+        )
+    assert process.returncode == 1
+
+
 def test_a_pid_file_that_cannot_be_written_leaves_no_container(runtime: Runtime, bundle: Bundle) -> None:
     result = runtime("create", "-b", bundle("true"), "--pid-file", "/proc/nowhere/pid", "c1")
     assert (result.code, result.stderr) == (
