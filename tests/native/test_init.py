@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from native.plans import ALL, Native, Rootfs, step
 
 pytestmark = pytest.mark.requires("root", "overlay", "busybox")
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def test_runs_a_container(native: Native, rootfs: Rootfs) -> None:
@@ -79,8 +81,8 @@ def test_an_optional_step_only_warns(native: Native, rootfs: Rootfs) -> None:
     assert native.init(plan).words[0].split()[0] == "warn"
 
 
+@pytest.mark.usefixtures("subreaper")
 def test_without_wait_it_ends_when_the_workload_runs(native: Native, rootfs: Rootfs) -> None:
-    _be_subreaper()
     outcome = native.init(rootfs.shell("exec sleep 30 >/dev/null 2>&1"), wait=False)
     pid = int(outcome.reports[0].split()[1])
     try:
@@ -93,8 +95,8 @@ def test_without_wait_it_ends_when_the_workload_runs(native: Native, rootfs: Roo
         assert os.waitpid(pid, 0)[1] == signal.SIGKILL
 
 
+@pytest.mark.usefixtures("subreaper")
 def test_a_failed_start_leaves_no_process(native: Native, rootfs: Rootfs) -> None:
-    _be_subreaper()
     plan = rootfs.plan("true", late=[step("write-child", "no_such_file", "x")])
     outcome = native.init(plan, wait=False)
     pid = int(outcome.reports[0].split()[1])
@@ -150,9 +152,9 @@ def test_the_workload_is_not_the_program_on_disk(native: Native, rootfs: Rootfs)
     assert started.process.wait(20) == 0
 
 
+@pytest.mark.usefixtures("subreaper")
 def test_a_created_container_waits_for_its_start(native: Native, rootfs: Rootfs) -> None:
     """With `wait-fifo` S does not stay: it ends when C is ready. The end of the FIFO says that C has executed."""
-    _be_subreaper()
     fifo = rootfs.base / "start"
     os.mkfifo(fifo)
     fd = os.open(fifo, os.O_PATH)
@@ -169,8 +171,8 @@ def test_a_created_container_waits_for_its_start(native: Native, rootfs: Rootfs)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
 
 
+@pytest.mark.usefixtures("subreaper")
 def test_who_starts_a_container_hears_what_fails(native: Native, rootfs: Rootfs) -> None:
-    _be_subreaper()
     fifo = rootfs.base / "start"
     os.mkfifo(fifo)
     fd = os.open(fifo, os.O_PATH)
@@ -223,8 +225,8 @@ def test_a_killed_workload_is_128_and_the_signal(native: Native, rootfs: Rootfs)
     assert native.init(plan).code == 137
 
 
+@pytest.mark.usefixtures("subreaper")
 def test_c_does_not_outlive_s_before_enter(native: Native, rootfs: Rootfs) -> None:
-    _be_subreaper()
     started = native.start(rootfs.plan("true", late=[step("pause", "here")]), wait=False)
     pid = int(started.report().split()[1])
     assert started.report().startswith("pause")
@@ -250,8 +252,8 @@ def test_a_new_time_namespace_has_its_offsets(native: Native, rootfs: Rootfs) ->
     assert float(native.init(plan).out.split()[0]) - time.clock_gettime(time.CLOCK_BOOTTIME) > 863_000
 
 
+@pytest.mark.usefixtures("subreaper")
 def test_joins_a_running_container(native: Native, rootfs: Rootfs) -> None:
-    _be_subreaper()
     started = native.init(
         rootfs.shell("exec sleep 30 >/dev/null 2>&1", inside=[step("hostname", "joined")]), wait=False
     )
@@ -370,6 +372,11 @@ def test_the_operations_can_be_listed(native: Native) -> None:
     assert {"clone", "enter", "exec", "overlay"} <= set(names)
 
 
-def _be_subreaper() -> None:
-    """C is the child of S's parent; were that not us, nobody would collect it."""
-    assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
+@pytest.fixture
+def subreaper() -> Iterator[None]:
+    """C is the child of S's parent; were that not us, nobody would collect it. Not for longer than the test: a
+    container of another test would wait for us to collect its processes."""
+    libc = ctypes.CDLL(None)
+    assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    yield
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)

@@ -48,8 +48,9 @@ import os, subprocess, sys, time
 manager = subprocess.Popen(["/usr/lib/systemd/systemd", "--user", "--log-target=null"])
 from knarr.errors import HostError
 from knarr.host.bus import Bus
-from knarr.host.systemd import Scope, limit_properties, set_limits, start_scope, stop_scope
+from knarr.host.systemd import Scope, set_limits, start_scope, stop_scope
 from knarr.oci.spec import Cpu, Memory, Pids, Resources
+from knarr.plan.unit_limits import limit_properties
 
 def sleeper():
     return subprocess.Popen(["sleep", "60"])
