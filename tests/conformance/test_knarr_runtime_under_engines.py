@@ -24,7 +24,7 @@ V1 = "/sys/fs/cgroup"
 # Options and the container's words, with --rm and, unless they say otherwise, without a network.
 LINES: tuple[tuple[str, Sequence[str]], ...] = (
     ("", ("id",)),
-    ("", ("grep", "-E", "^(Cap|NoNewPrivs|Seccomp|Sig[BIC])", "/proc/self/status")),
+    ("", ("grep", "-E", "^(Cap|NoNewPrivs|Seccomp|Sig[BC])", "/proc/self/status")),
     ("", ("sh", "-c", "umask; pwd; env | grep -v HOSTNAME | sort")),
     ("", ("sh", "-c", "ls /dev | grep -v core; ls -l /dev/null /dev/ptmx | cut -c1-10")),
     ("", ("sh", "-c", "awk '{print $5}' /proc/self/mountinfo | grep -v unified | sort -u")),

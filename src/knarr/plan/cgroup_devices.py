@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from knarr.plan.cgroup import CgroupPlacement
 
 ORIGIN = "linux.resources.devices"
-# What config-linux.md's Default Devices need, whatever the rules say: nodes may be made, the harmless ones used.
+# What config-linux.md's Default Devices need, whatever the rules say: nodes may be made, the harmless ones used. Not
+# 5:1: a container's console is a terminal of its own, and that one is the host's.
 ALWAYS = (
     DeviceRule(True, "c", None, None, "m"),
     DeviceRule(True, "b", None, None, "m"),
     *(DeviceRule(True, "c", 1, minor, "rwm") for minor in (3, 5, 7, 8, 9)),
-    *(DeviceRule(True, "c", 5, minor, "rwm") for minor in (0, 1, 2)),
+    *(DeviceRule(True, "c", 5, minor, "rwm") for minor in (0, 2)),
     DeviceRule(True, "c", 136, None, "rwm"),
 )
 
