@@ -71,9 +71,9 @@ class Tools(dict[str, str]):
 
     def get(self, name: str, default: Any = None) -> Any:
         if name not in self._asked:
-            self._asked.add(name)
             if path := self._search(name):
                 self[name] = path
+            self._asked.add(name)  # last: another thread that asks meanwhile searches as well
         return super().get(name, default)
 
     def __getitem__(self, name: str) -> str:
