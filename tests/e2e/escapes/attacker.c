@@ -102,7 +102,6 @@ static int race(const char *marker)
 		for (struct dirent *e; proc && (e = readdir(proc));) {
 			if (e->d_name[0] < '1' || e->d_name[0] > '9' || strcmp(e->d_name, self) == 0)
 				continue;
-			overwrite(e->d_name, &own);
 			look(e->d_name, "cwd", marker);
 			look(e->d_name, "root", marker);
 			for (int fd = 0; fd < 20; fd++) {
@@ -110,6 +109,7 @@ static int race(const char *marker)
 				snprintf(what, sizeof what, "fd/%d", fd);
 				look(e->d_name, what, marker);
 			}
+			overwrite(e->d_name, &own); /* last: it waits until the program has ended */
 		}
 		if (proc)
 			closedir(proc);
