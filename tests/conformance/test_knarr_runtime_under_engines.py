@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from harness.command import Knarr, Result
 from harness.images import BUSYBOX
 from harness.peers import RUNTIME, Tool
 from harness.terminal import Terminal
+from harness.wait import until
 
 pytestmark = [pytest.mark.requires("root", "overlay", "runc", "cgroup-v1"), pytest.mark.timeout(1200)]
 
@@ -146,7 +147,7 @@ def _life(engine: Engine, ours: bool) -> list[tuple[str, int, str]]:
     traps = "trap 'exit 7' TERM; trap 'echo usr1' USR1; echo began; while :; do sleep 0.1; done"
     assert engine.run(ours, "-d", "--name", "life", "--network", "none", BUSYBOX, "sh", "-c", traps).code == 0
     try:
-        _until(lambda: "began" in tool.run("logs", "life").stdout)
+        until(30, lambda: "began" in tool.run("logs", "life").stdout)
         note("exec", "life", "sh", "-c", "echo in; exit 3")
         note("exec", "-u", "1000", "-w", "/tmp", "-e", "A=b", "life", "sh", "-c", "id -u; pwd; echo $A")
         note("exec", "-i", "life", "cat")
@@ -154,7 +155,7 @@ def _life(engine: Engine, ours: bool) -> list[tuple[str, int, str]]:
         assert NOT_FOUND in missing.stdout + missing.stderr  # older dockers say it on either
         note("exec", "life", "/etc")
         note("exec", "-d", "life", "touch", "/tmp/made")
-        _until(lambda: tool.run("exec", "life", "ls", "/tmp/made").code == 0)
+        until(30, lambda: tool.run("exec", "life", "ls", "/tmp/made").code == 0)
         assert "sleep 0.1" in note("top", "life").stdout
         assert "life" in note("stats", "--no-stream", "life").stdout
         note("pause", "life")
@@ -165,7 +166,7 @@ def _life(engine: Engine, ours: bool) -> list[tuple[str, int, str]]:
         note("update", "--cpus", "0.5", "life")
         note("exec", "life", "cat", f"{V1}/memory/memory.limit_in_bytes", f"{V1}/cpu/cpu.cfs_quota_us")
         note("kill", "-s", "USR1", "life")
-        _until(lambda: "usr1" in tool.run("logs", "life").stdout)
+        until(30, lambda: "usr1" in tool.run("logs", "life").stdout)
         engine.run(ours, "--rm", "--network", "container:life", "--pid", "container:life", BUSYBOX, "true")
         note("restart", "-t", "5", "life")
         note("inspect", "-f", "{{.State.Status}}", "life")
@@ -199,7 +200,9 @@ def test_health(engine: Engine) -> None:
         if engine.tool.prefix[0] == "podman":  # its timers are systemd's: asked by hand
             assert engine.ours.run("healthcheck", "run", "healthy").code == 0
         else:
-            _until(lambda: engine.tool("inspect", "-f", "{{.State.Health.Status}}", "healthy") == "healthy")
+            until(
+                30, lambda: engine.tool("inspect", "-f", "{{.State.Health.Status}}", "healthy") == "healthy"
+            )
     finally:
         engine.tool.run("rm", "-f", "healthy")
 
@@ -245,13 +248,6 @@ def _settles(terminal: Terminal, rows: int, columns: int) -> None:
         terminal.resize(rows, columns)
         terminal.type("sleep 0.2; stty size; echo si''ze\n")
         terminal.until("\nsize\n")
-
-
-def _until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline, "has not come to pass"
-        time.sleep(0.05)
 
 
 IN_USERNS = (
@@ -303,7 +299,7 @@ def test_a_pod(podman: Tool, knarr: Knarr, busybox: str, tmp_path: Path) -> None
     tool("pod", "create", "--name", "pod", "--network", "none", *infra)
     try:
         tool("run", "-d", "--pod", "pod", "--name", "first", BUSYBOX, "sh", "-c", "hostname inside; sleep 60")
-        _until(lambda: tool("run", "--rm", "--pod", "pod", BUSYBOX, "hostname") == "pod")
+        until(30, lambda: tool("run", "--rm", "--pod", "pod", BUSYBOX, "hostname") == "pod")
         shared = ("sh", "-c", "for n in net uts ipc; do readlink /proc/self/ns/$n; done")
         spaces = [tool("run", "--rm", "--pod", "pod", BUSYBOX, *shared), tool("exec", "first", *shared)]
         assert spaces[0] == spaces[1]
@@ -338,7 +334,7 @@ def test_containerd(containerd: Tool, busybox_archive: Path) -> None:
             assert front.end() == 3
             assert "/dev/pts/0" in front.seen
         containerd("task", "kill", "-s", "9", "three")
-        _until(lambda: "STOPPED" in containerd("task", "ls"))
+        until(30, lambda: "STOPPED" in containerd("task", "ls"))
     finally:
         containerd.run("task", "rm", "-f", "three")
         containerd.run("container", "rm", "three")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,10 @@ import pytest
 from harness.capabilities import has
 from harness.command import Knarr
 from harness.machine import identity
+from harness.wait import soon
 
 pytestmark = pytest.mark.requires("root", "overlay", "cgroup-v2-only")
 TOP = Path("/sys/fs/cgroup")
-
-
-def soon(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def cgroup_of(cli: Knarr, cid: str) -> Path:
@@ -45,7 +36,7 @@ def own_cgroup() -> Iterator[Path]:
     (TOP / "cgroup.subtree_control").write_text("+memory +pids")
     path.mkdir()
     yield path
-    assert soon(lambda: not (path / "cgroup.procs").read_text())
+    assert soon(20, lambda: not (path / "cgroup.procs").read_text())
     assert [entry.name for entry in path.iterdir() if entry.is_dir()] == []
     path.rmdir()
 
@@ -64,7 +55,7 @@ def test_limits_in_front(knarr: Knarr, busybox: str) -> None:
     assert read("pids.max", "--pids-limit", "77") == "77"
     assert read("cpu.max", "--cpus", "0.5") == "50000 100000"
     assert read("cpuset.cpus", "--cpuset-cpus", "0") == "0"
-    assert soon(lambda: not ours())
+    assert soon(20, lambda: not ours())
 
 
 def test_out_of_memory_is_recorded(knarr: Knarr, busybox: str) -> None:
@@ -84,7 +75,7 @@ def test_a_detached_container_and_its_exec(knarr: Knarr, busybox: str) -> None:
     if has("systemd"):
         assert cgroup == TOP / f"machine.slice/knarr-{cid}.scope/container"
     knarr.ok("exec", "-d", cid, "sleep", "2000")
-    assert soon(lambda: len((cgroup / "cgroup.procs").read_text().split()) == 2)
+    assert soon(20, lambda: len((cgroup / "cgroup.procs").read_text().split()) == 2)
     assert knarr.ok("exec", cid, "cat", "/proc/self/cgroup") == "0::/"
     knarr.ok("pause", cid)
     assert "frozen 1" in (cgroup / "cgroup.events").read_text()
@@ -92,7 +83,7 @@ def test_a_detached_container_and_its_exec(knarr: Knarr, busybox: str) -> None:
     knarr.ok("restart", "-t", "0", cid)
     assert cgroup_of(knarr, cid) == cgroup
     knarr.ok("rm", "-f", cid)
-    assert soon(lambda: not ours())
+    assert soon(20, lambda: not ours())
 
 
 def test_alone_in_its_cgroup_the_callers_limit_holds(knarr: Knarr, busybox: str, own_cgroup: Path) -> None:
@@ -136,8 +127,8 @@ def test_whoever_is_killed_nothing_is_left(knarr: Knarr, busybox: str, own_cgrou
         assert set(victims) == {b"attach", b"monitor"}
         os.kill(victims[b"attach" if who == "front" else b"monitor"], signal.SIGKILL)
         process.communicate(timeout=60)
-    assert soon(lambda: knarr.ok("ps", "-aq") == "")
-    assert soon(lambda: not ours())
+    assert soon(20, lambda: knarr.ok("ps", "-aq") == "")
+    assert soon(20, lambda: not ours())
 
 
 @pytest.mark.requires("systemd")
@@ -145,7 +136,7 @@ def test_the_monitor_of_a_scope_is_killed(knarr: Knarr, busybox: str) -> None:
     cid = knarr.ok("run", "-d", "--network", "none", busybox, "sleep", "1000")
     monitor = (cgroup_of(knarr, cid).parent / "monitor/cgroup.procs").read_text()
     os.kill(int(monitor), signal.SIGKILL)
-    assert soon(lambda: not ours())
+    assert soon(20, lambda: not ours())
     assert "Exited (137)" in knarr.ok("ps", "-a")
     knarr.ok("start", cid)
     assert cgroup_of(knarr, cid).name == "container"
@@ -157,7 +148,7 @@ def test_systemd_stops_a_scope(knarr: Knarr, busybox: str) -> None:
     cid = knarr.ok("run", "-d", "--network", "none", busybox, "sh", "-c", script)
     knarr.ok("exec", cid, "true")
     subprocess.run(["systemctl", "stop", f"knarr-{cid}.scope"], check=True)
-    assert soon(lambda: "Exited (7)" in knarr.ok("ps", "-a"))
+    assert soon(20, lambda: "Exited (7)" in knarr.ok("ps", "-a"))
 
 
 @pytest.mark.requires("systemd")
@@ -174,14 +165,14 @@ def test_a_service_of_knarr_run(knarr: Knarr, busybox: str, delegate: str) -> No
         ["systemd-run", f"--unit={name}", *(f"-p{p}" for p in properties), *knarr.argv, *words], check=True
     )
     try:
-        assert soon(lambda: knarr("exec", "one", "true").code == 0)
+        assert soon(20, lambda: knarr("exec", "one", "true").code == 0)
         inside = name in str(cgroup_of(knarr, "one"))
         assert inside == (delegate == "yes")
         subprocess.run(["systemctl", "reload", name], check=True)
     finally:
         subprocess.run(["systemctl", "stop", name], check=True)
     assert "Exited" in knarr.ok("ps", "-a")
-    assert soon(lambda: not ours())
+    assert soon(20, lambda: not ours())
 
 
 @pytest.mark.requires("systemd")

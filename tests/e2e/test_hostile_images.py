@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from harness.command import Knarr, Result
 from harness.images import layer, layer_of, make_image, write_archive
+from harness.wait import until
 
 pytestmark = [pytest.mark.requires("root", "overlay", "busybox")]
 
@@ -44,14 +43,6 @@ def one_line(result: Result, code: int = 125) -> str:
 def volumes_left(cli: Knarr) -> list[str]:
     folder = cli.root / "volumes"
     return os.listdir(folder) if folder.exists() else []
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    """What a monitor does after it has announced the exit takes a moment."""
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +92,7 @@ def test_volumes_stay_inside(knarr: Knarr, hostile: Any, volumes: list[str]) -> 
     hostile(Cmd=["true"], Volumes={v: {} for v in volumes})
     knarr("run", "--rm", "--network", "none", NAME)
     assert not Path("/tmp/out").exists()
-    wait_for(lambda: volumes_left(knarr) == [])
+    until(10, lambda: volumes_left(knarr) == [])
 
 
 @pytest.mark.parametrize("name", ["SIGNONSENSE", "99", "0", "-9", "9" * 5000])

@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.command import Knarr
 from harness.terminal import Terminal
+from harness.wait import until
 
 pytestmark = [pytest.mark.requires("root", "overlay"), pytest.mark.timeout(300)]
 
@@ -23,13 +23,6 @@ pytestmark = [pytest.mark.requires("root", "overlay"), pytest.mark.timeout(300)]
 )
 def runtime(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline, "has not come to pass"
-        time.sleep(0.05)
 
 
 def inspect(knarr: Knarr, name: str) -> dict[str, object]:
@@ -89,7 +82,7 @@ def test_a_life(knarr: Knarr, busybox: str, runtime: str) -> None:
     traps = "trap 'exit 5' TERM; echo began; while :; do sleep 0.1; done"
     options = ("--network", "none", "--runtime", runtime)
     knarr.ok("run", "-d", "--name", "life", *options, busybox, "sh", "-c", traps)
-    until(lambda: knarr.ok("logs", "life") == "began")
+    until(30, lambda: knarr.ok("logs", "life") == "began")
     assert "life" in knarr.ok("ps")
     assert inspect(knarr, "life")["State"]["Running"] is True  # type: ignore[index]
     result = knarr(
@@ -98,7 +91,7 @@ def test_a_life(knarr: Knarr, busybox: str, runtime: str) -> None:
     assert (result.code, result.stdout) == (3, "x\n1\n/tmp\n"), str(result)
     assert knarr("exec", "-u", "1000", "life", "id", "-u").stdout == "1000\n"
     knarr.ok("exec", "-d", "life", "touch", "/made")
-    until(lambda: knarr("exec", "life", "ls", "/made").code == 0)
+    until(30, lambda: knarr("exec", "life", "ls", "/made").code == 0)
     knarr.ok("pause", "life")
     assert "Paused" in knarr.ok("ps")
     knarr.ok("unpause", "life")
@@ -106,7 +99,7 @@ def test_a_life(knarr: Knarr, busybox: str, runtime: str) -> None:
     knarr.ok("stop", "life")
     assert inspect(knarr, "life")["State"]["ExitCode"] == 5  # type: ignore[index]
     knarr.ok("start", "life")
-    until(lambda: knarr.ok("logs", "life") == "began\nbegan")
+    until(30, lambda: knarr.ok("logs", "life") == "began\nbegan")
     assert knarr("exec", "life", "ls", "/made").code == 0  # its writable layer is the same
     knarr.ok("kill", "life")
     assert knarr.ok("wait", "life") == "137"
@@ -159,11 +152,11 @@ def test_on_the_bridge(knarr: Knarr, busybox: str, runtime: str) -> None:
     )
     address = inspect(knarr, "server")["NetworkSettings"]["IPAddress"]  # type: ignore[index]
     fetch = ("wget", "-q", "-O", "-", f"http://{address}/")
-    until(lambda: knarr("run", "--rm", busybox, *fetch).stdout == "page\n")
+    until(30, lambda: knarr("run", "--rm", busybox, *fetch).stdout == "page\n")
     if runtime != "runsc":  # busybox's wget does not get along with its sockets
         assert knarr.ok("run", "--rm", "--runtime", runtime, busybox, *fetch) == "page"
     joined = ("run", "--rm", "--network", "container:server", busybox, *fetch[:-1], "http://127.0.0.1/")
-    until(lambda: knarr(*joined).stdout == "page\n")
+    until(30, lambda: knarr(*joined).stdout == "page\n")
     knarr.ok("rm", "-f", "server")
 
 
@@ -245,9 +238,9 @@ def test_killed(knarr: Knarr, busybox: str, runtime: str, victim: str) -> None:
     knarr.ok(
         "run", "-d", "--name", "hit", "--network", "none", "--runtime", runtime, busybox, "sleep", "1000"
     )
-    until(lambda: knarr("exec", "hit", "true").code == 0)
+    until(30, lambda: knarr("exec", "hit", "true").code == 0)
     os.kill(_pids(knarr, "hit")[victim], signal.SIGKILL)
-    until(lambda: inspect(knarr, "hit")["State"]["Status"] == "exited")  # type: ignore[index]
+    until(30, lambda: inspect(knarr, "hit")["State"]["Status"] == "exited")  # type: ignore[index]
     assert inspect(knarr, "hit")["State"]["ExitCode"] == 137  # type: ignore[index]
     knarr.ok("start", "hit")
     knarr.ok("rm", "-f", "hit")
@@ -268,10 +261,10 @@ def test_the_front_is_killed(knarr: Knarr, busybox: str, runtime: str) -> None:
         "1000",
     )
     process = knarr.popen(*words)
-    until(lambda: knarr("exec", "front", "true").code == 0)
+    until(30, lambda: knarr("exec", "front", "true").code == 0)
     process.kill()
     process.wait()
-    until(lambda: knarr.ok("ps", "-aq") == "")
+    until(30, lambda: knarr.ok("ps", "-aq") == "")
 
 
 @pytest.mark.requires("newuidmap")
@@ -282,7 +275,7 @@ def test_an_ordinary_user(user: Knarr, user_busybox: str, runtime: str) -> None:
     user.ok(*run, "-d", "--name", "mine", user_busybox, "sleep", "1000")
     assert user("exec", "mine", "sh", "-c", "exit 4").code == 4
     os.kill(_pids(user, "mine")["monitor"], signal.SIGKILL)
-    until(lambda: inspect(user, "mine")["State"]["Status"] == "exited")  # type: ignore[index]
+    until(30, lambda: inspect(user, "mine")["State"]["Status"] == "exited")  # type: ignore[index]
     user.ok("rm", "mine")
 
 

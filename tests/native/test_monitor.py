@@ -12,11 +12,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from harness.wait import until
 from native.plans import ALL, Native, Rootfs, gone, memory, step, until_end
 
 pytestmark = pytest.mark.requires("root", "overlay", "busybox")
@@ -26,13 +26,6 @@ FOREVER = "while :; do sleep 0.1; done"
 
 def record(path: Path) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in path.read_text().splitlines())
-
-
-def eventually(condition: Callable[[], object], patience_s: float = 15) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def connect(path: Path) -> socket.socket:
@@ -146,7 +139,7 @@ def test_the_exit_command(native: Native, rootfs: Rootfs, tmp_path: Path) -> Non
         exit_command=["sh", "-c", f"test -e {undone} && echo $$ > {tmp_path}/ran"],
     ).started()
     assert running.wait() == 0
-    eventually((tmp_path / "ran").exists)
+    until(15, (tmp_path / "ran").exists)
 
 
 def test_it_holds_nothing_of_its_starter(native: Native, rootfs: Rootfs) -> None:
@@ -301,8 +294,8 @@ def test_orphans_are_collected(native: Native, rootfs: Rootfs) -> None:
     assert running.primary.recv(100) == b"hpipe"
     assert running.primary.recv(100) == b"oup\n"
     children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
-    eventually(lambda: len(children.read_text().split()) == 2)
-    eventually(lambda: len(children.read_text().split()) == 1)
+    until(15, lambda: len(children.read_text().split()) == 2)
+    until(15, lambda: len(children.read_text().split()) == 1)
 
 
 def test_what_is_left_behind_does_not_hold_up_the_end(native: Native, rootfs: Rootfs) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from contract.registry.hostile import Hostile, stall
 from harness.images import MadeImage
+from harness.wait import until
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -38,13 +39,6 @@ def big_layer(image: MadeImage) -> str:
     return found
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def fetched(tmp_path: Path) -> int:
     """Bytes of cut downloads."""
     return sum(path.stat().st_size for path in (tmp_path / "store/tmp/partial").glob("*"))
@@ -60,7 +54,7 @@ def test_the_next_pull_goes_on(
     reference = hostile.add("a", "latest", image)
     hostile.on(big_layer(image), stall(500_000), times=1)
     first = start("pull", reference)
-    until(lambda: fetched(tmp_path) == 500_000)
+    until(20, lambda: fetched(tmp_path) == 500_000)
     began = time.monotonic()
     first.send_signal(number)
     _, err = first.communicate(timeout=20)
@@ -85,7 +79,7 @@ def test_an_interrupt_before_the_registry_answers(hostile: Hostile, start: Start
     reference = hostile.add("a", "latest", image)
     hostile.on("/manifests/", stall(-1))
     process = start("pull", reference)
-    until(lambda: hostile.count("/manifests/") > 0)
+    until(20, lambda: hostile.count("/manifests/") > 0)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130

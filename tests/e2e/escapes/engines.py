@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -232,15 +231,6 @@ def _configured(config: dict[str, Any], asked: Asked) -> dict[str, Any]:
     if asked.host_network:
         linux["namespaces"] = [n for n in linux["namespaces"] if n["type"] != "network"]
     return config
-
-
-def wait_for(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def config_of(*argv: str, **asked: Any) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from e2e.escapes.conftest import MARKER, Host
-from e2e.escapes.engines import PATIENCE_S, Engine, Running, RuntimeEngine, config_of, wait_for
+from e2e.escapes.engines import PATIENCE_S, Engine, Running, RuntimeEngine, config_of
+from harness.wait import soon
 
 pytestmark = [pytest.mark.requires("root", "overlay", "busybox", "cc"), pytest.mark.timeout(300)]
 
@@ -176,7 +177,7 @@ def swapped_null(engine: Engine, attacker: Path, dev: Path) -> Running:
     container = engine.start(
         engine.image(change), "/bin/attacker", "swap", "/v/null", "/v/link", volumes=[(dev, "/v")]
     )
-    assert wait_for(lambda: "ready" in container.output())
+    assert soon(PATIENCE_S, lambda: "ready" in container.output())
     return container
 
 
@@ -201,5 +202,5 @@ def test_null_is_swapped_while_paths_are_masked(
 def test_the_swap_works_where_the_hole_is(old_runc: RuntimeEngine, attacker: Path, tmp_path: Path) -> None:
     container = swapped_null(old_runc, attacker, tmp_path / "dev")
     image = old_runc.image()
-    assert wait_for(lambda: masked_by(old_runc, image, tmp_path / "dev") != "")
+    assert soon(PATIENCE_S, lambda: masked_by(old_runc, image, tmp_path / "dev") != "")
     container.end()

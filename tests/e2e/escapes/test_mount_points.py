@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from e2e.escapes.conftest import Host
-from e2e.escapes.engines import Engine, Running, RuntimeEngine, wait_for
+from e2e.escapes.engines import PATIENCE_S, Engine, Running, RuntimeEngine
+from harness.wait import soon
 
 pytestmark = [pytest.mark.requires("root", "overlay", "busybox", "cc"), pytest.mark.timeout(300)]
 
@@ -33,7 +34,7 @@ def swapping(engine: Engine, attacker: Path, volume: Path, to: Path) -> Running:
     container = engine.start(
         engine.image(change), "/bin/attacker", "swap", "/v/d", "/v/l", volumes=[(volume, "/v")]
     )
-    assert wait_for(lambda: "ready" in container.output())
+    assert soon(PATIENCE_S, lambda: "ready" in container.output())
     return container
 
 
@@ -90,5 +91,5 @@ def test_the_attack_works_where_the_hole_is(old_runc: RuntimeEngine, attacker: P
         old_runc.run(image, "true", volumes=volumes)
         return bool(os.listdir(made))
 
-    assert wait_for(fooled)
+    assert soon(PATIENCE_S, fooled)
     container.end()

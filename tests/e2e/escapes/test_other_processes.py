@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from e2e.escapes.conftest import Host, careless
-from e2e.escapes.engines import Engine, RuntimeEngine, wait_for
+from e2e.escapes.engines import PATIENCE_S, Engine, RuntimeEngine
 from harness.machine import REPOSITORY, Machine
+from harness.wait import soon
 from knarr.plan.capabilities import cap_names
 
 pytestmark = [pytest.mark.requires("root", "overlay", "busybox", "cc"), pytest.mark.timeout(300)]
@@ -46,7 +47,7 @@ def test_exec_into_a_container_that_waits_for_it(
 ) -> None:
     before = programs(sanitized)
     container = engine.start(engine.image(armed), "/bin/attacker", "race", str(host.secret))
-    assert wait_for(lambda: "ready" in container.output())
+    assert soon(PATIENCE_S, lambda: "ready" in container.output())
     for _ in range(ROUNDS):
         for words in (("true",), ("self",), ("again",), ("/proc/self/exe",), ("/proc/1/exe", "fds")):
             container.exec(*words)
@@ -79,7 +80,7 @@ def test_the_attacks_work_on_who_takes_no_care(
     caps = [name.removeprefix("CAP_") for name in cap_names(mine)]
     image = bundles.image(armed)
     container = bundles.start(image, "/bin/attacker", "race", str(host.secret), caps=caps)
-    assert wait_for(lambda: "ready" in container.output())
+    assert soon(PATIENCE_S, lambda: "ready" in container.output())
     fd = os.open(host.outside, os.O_RDONLY | os.O_DIRECTORY)
 
     def seen_open() -> bool:
@@ -87,7 +88,7 @@ def test_the_attacks_work_on_who_takes_no_care(
         careless(container, "/bin/sleep", "1", fds=(fd,))
         return "escaped by fd/" in container.output()
 
-    assert wait_for(seen_open), container.output()
+    assert soon(PATIENCE_S, seen_open), container.output()
 
     def overwritten() -> bool:
         program = os.open(victim, os.O_RDONLY)
@@ -95,7 +96,7 @@ def test_the_attacks_work_on_who_takes_no_care(
         os.close(program)
         return b"OVERWRITTEN" in victim.read_bytes()[:40]
 
-    assert wait_for(overwritten), container.output()
+    assert soon(PATIENCE_S, overwritten), container.output()
     os.close(fd)
     container.end()
     victim.unlink()

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from e2e.escapes.conftest import MARKER, UNTOUCHED, Host
-from e2e.escapes.engines import Engine, RuntimeEngine, config_of, wait_for
+from e2e.escapes.engines import PATIENCE_S, Engine, RuntimeEngine, config_of
 from harness.command import Knarr
 from harness.images import layer_of, make_image, write_archive
+from harness.wait import soon
 
 pytestmark = [pytest.mark.requires("root", "overlay", "busybox", "cc"), pytest.mark.timeout(300)]
 
@@ -109,7 +110,7 @@ def test_a_swapped_proc(engine: Engine, host: Host, attacker: Path, tmp_path: Pa
     container = engine.start(
         engine.image(armed), "/bin/attacker", "swap", "/v/d", "/v/l", volumes=[(volume, "/v")]
     )
-    assert wait_for(lambda: "ready" in container.output())
+    assert soon(PATIENCE_S, lambda: "ready" in container.output())
 
     def links(root: Path) -> None:
         (root / "proc").rmdir()

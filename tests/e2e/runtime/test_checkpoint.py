@@ -8,14 +8,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.runtime import Bundle, Runtime
+from harness.wait import soon
 
 pytestmark = pytest.mark.requires("root", "busybox", "criu")
 # A file of the host's is nothing that criu could find again.
@@ -27,15 +26,6 @@ COUNT = "i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.1; done"
 @pytest.fixture(autouse=True)
 def with_criu(runtime: Runtime) -> None:
     runtime.flags = ("--criu", shutil.which("criu") or "criu")
-
-
-def soon(true: Callable[[], object]) -> bool:
-    deadline = time.monotonic() + 20
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def started(runtime: Runtime, bundle: str, container_id: str = "c1") -> None:
@@ -61,7 +51,7 @@ def images(runtime: Runtime) -> str:
 def test_it_goes_on_where_it_was(runtime: Runtime, bundle: Bundle) -> None:
     made = bundle("sh", "-c", COUNT)
     started(runtime, made)
-    assert soon(lambda: count(runtime) > 3)
+    assert soon(20, lambda: count(runtime) > 3)
     before = count(runtime)
     runtime.ok("checkpoint", "--image-path", images(runtime), "c1")
     assert not list(runtime.containers.iterdir())
@@ -73,7 +63,7 @@ def test_it_goes_on_where_it_was(runtime: Runtime, bundle: Bundle) -> None:
     assert restored.wait(60) == 0
     state = runtime.state("c1")
     assert state["status"] == "running" and pid_file.read_text() == str(state["pid"])
-    assert before <= count(runtime) < before + 100 and soon(lambda: count(runtime) > before + 3)
+    assert before <= count(runtime) < before + 100 and soon(20, lambda: count(runtime) > before + 3)
     runtime.ok("delete", "--force", "c1")
 
 
@@ -85,7 +75,7 @@ def test_it_may_go_on_beside_its_images(runtime: Runtime, bundle: Bundle) -> Non
     )
     assert runtime.status("c1") == "running" and (work / "dump.log").exists()
     before = count(runtime)
-    assert soon(lambda: count(runtime) > before)
+    assert soon(20, lambda: count(runtime) > before)
 
 
 def test_what_is_the_hosts_is_found_again(runtime: Runtime, bundle: Bundle) -> None:
@@ -104,12 +94,12 @@ def test_what_is_the_hosts_is_found_again(runtime: Runtime, bundle: Bundle) -> N
     program = "trap 'cat /tmp/dir/file; cat /proc/kcore | wc -c; exit 7' USR1; while :; do sleep 0.1; done"
     made = bundle("sh", "-c", program, change=change, linux={"resources": {"pids": {"limit": 50}}})
     running = runtime.popen("run", "-b", made, "c1", **PIPES)
-    assert soon(lambda: runtime("state", "c1").code == 0 and runtime.status("c1") == "running")
+    assert soon(20, lambda: runtime("state", "c1").code == 0 and runtime.status("c1") == "running")
     runtime.ok("checkpoint", "--image-path", images(runtime), "c1")
     running.communicate(timeout=30)
     (shared / "file").write_text("second\n")
     back = runtime.popen("restore", "-b", made, "--image-path", images(runtime), "c1", **PIPES)
-    assert soon(lambda: runtime("state", "c1").code == 0 and runtime.status("c1") == "running")
+    assert soon(20, lambda: runtime("state", "c1").code == 0 and runtime.status("c1") == "running")
     assert len(runtime.ok("ps", "-f", "json", "c1").split(",")) >= 1
     runtime.ok("kill", "c1", "USR1")
     out, _ = back.communicate(timeout=30)
@@ -161,12 +151,12 @@ def test_a_user_namespace(runtime: Runtime, bundle: Bundle, busybox_rootfs: Path
     kinds = [{"type": k} for k in ("pid", "mount", "ipc", "uts", "network", "user")]
     made = bundle("sh", "-c", COUNT, linux={"namespaces": kinds, "uidMappings": maps, "gidMappings": maps})
     started(runtime, made)
-    assert soon(lambda: count(runtime) > 1)
+    assert soon(20, lambda: count(runtime) > 1)
     runtime.ok("checkpoint", "--image-path", images(runtime), "c1")
     restored = runtime.popen("restore", "-d", "-b", made, "--image-path", images(runtime), "c1", **QUIET)
     assert restored.wait(60) == 0
     before = count(runtime)
-    assert soon(lambda: count(runtime) > before)
+    assert soon(20, lambda: count(runtime) > before)
 
 
 def test_the_hosts_network_namespace(runtime: Runtime, bundle: Bundle) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.runtime import Bundle, Runtime
+from harness.wait import soon
 
 pytestmark = pytest.mark.requires("root", "systemd", "cgroup-v2-only", "busybox")
 TOP = Path("/sys/fs/cgroup")
@@ -26,15 +25,6 @@ def show(unit: str, name: str) -> str:
         ["systemctl", "show", f"-P{name}", unit], capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
-
-
-def soon(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 30
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def run(runtime: Runtime, bundle: str, container_id: str = "c1") -> Path:
@@ -62,7 +52,7 @@ def test_the_scope_and_its_slice(runtime: Runtime, bundle: Bundle) -> None:
     assert show("test-one.scope", "Slice") == "machine-knarr.slice"
     assert show("test-one.scope", "Delegate") == "yes"
     runtime.ok("delete", "--force", "c1")
-    assert soon(lambda: not scope.exists())
+    assert soon(30, lambda: not scope.exists())
     assert show("test-one.scope", "LoadState") == "not-found"
 
 
@@ -131,7 +121,7 @@ def test_a_subgroup(runtime: Runtime, bundle: Bundle) -> None:
     assert files(scope, "memory.max", "inner/memory.max") == ["41943040", "41943040"]
     assert runtime.ok("exec", "c1", "cat", "/proc/self/cgroup") == "0::/"
     runtime.ok("delete", "--force", "c1")
-    assert soon(lambda: not scope.exists())
+    assert soon(30, lambda: not scope.exists())
 
 
 def test_a_delegated_cgroup(runtime: Runtime, bundle: Bundle) -> None:
@@ -161,7 +151,7 @@ def test_systemd_stops_it(runtime: Runtime, bundle: Bundle) -> None:
         bundle("sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait", linux={"cgroupsPath": ":test:stopped"}),
     )
     subprocess.run(["systemctl", "stop", "test-stopped.scope"], check=True)
-    assert soon(lambda: runtime.status("c1") == "stopped")
+    assert soon(30, lambda: runtime.status("c1") == "stopped")
     runtime.ok("delete", "c1")
 
 
