@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 
 from knarr.errors import DataError, HostError, UsageError
+from knarr.host import settings_file
 from knarr.record import Record
 
 TYPE_CHECKING = False
@@ -80,23 +81,15 @@ def read(directories: Iterable[str]) -> Settings:
     """The first file there is. Raises `DataError`, `HostError`."""
     for directory in directories:
         path = f"{directory}/{FILE}"
-        if not os.path.exists(path):
-            continue
-        import tomllib
-
-        try:
-            with open(path, "rb") as file:
-                return decode(tomllib.load(file), path)
-        except OSError as e:
-            raise HostError(f"{path}: {(e.strerror or str(e)).lower()}") from e
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-            raise DataError(f"{path}: {e}") from e
+        document = settings_file.load(path) if os.path.exists(path) else None
+        if document is not None:
+            return decode(document, path)
     return Settings()
 
 
 def decode(document: Mapping[str, Any], where: str) -> Settings:
     """One file's document, checked key by key. Pure. Raises `DataError` with the place of the first fault."""
-    _known(document, ("default", "runtimes"), where)
+    settings_file.check_keys(document, ("default", "runtimes"), where)
     default = document.get("default", "")
     if not isinstance(default, str):
         raise DataError(f"{where}: default: {default!r} is not a runtime's name")
@@ -112,19 +105,13 @@ def _runtime(name: str, table: Any, where: str) -> Runtime:
         raise DataError(f"{place}: is knarr's own, which is always there")
     if not isinstance(table, dict):
         raise DataError(f"{place}: is not a table; write [runtimes.{name}]")
-    _known(table, ("path", "args"), place)
+    settings_file.check_keys(table, ("path", "args"), place)
     path, args = table.get("path", ""), table.get("args", [])
     if not isinstance(path, str) or (path and not path.startswith("/")):
         raise DataError(f"{place}.path: {path!r} is not an absolute path")
     if not isinstance(args, list) or not all(isinstance(word, str) and "\0" not in word for word in args):
         raise DataError(f"{place}.args: is not a list of words")
     return Runtime(path, tuple(args))
-
-
-def _known(document: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
-    for key in document:
-        if key not in keys:
-            raise DataError(f"{where}: unknown key {key!r}; known are {', '.join(keys)}")
 
 
 def refuse_together(runtime: str, *, init: bool) -> None:

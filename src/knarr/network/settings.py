@@ -8,10 +8,10 @@ Read when the network is made, never by a start that finds it.
 
 from __future__ import annotations
 
-import tomllib
 from typing import TYPE_CHECKING, Any
 
-from knarr.errors import DataError, HostError, UsageError
+from knarr.errors import DataError, UsageError
+from knarr.host import settings_file
 from knarr.network.address import Subnet, subnet
 from knarr.record import Record
 
@@ -36,23 +36,15 @@ def read(directories: Iterable[str]) -> Settings:
     """The first file there is. Raises `DataError`, `HostError`."""
     for directory in directories:
         path = f"{directory}/{FILE}"
-        try:
-            with open(path, "rb") as file:
-                return decode(tomllib.load(file), path)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as e:
-            raise HostError(f"{path}: {(e.strerror or str(e)).lower()}") from e
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-            raise DataError(f"{path}: {e}") from e
+        document = settings_file.load(path)
+        if document is not None:
+            return decode(document, path)
     return Settings()
 
 
 def decode(document: Mapping[str, Any], where: str) -> Settings:
     """One file's document, checked key by key. Pure. Raises `DataError` with the place of the first fault."""
-    for key in document:
-        if key not in ("subnet", "subnet6"):
-            raise DataError(f"{where}: unknown key {key!r}; known are subnet, subnet6")
+    settings_file.check_keys(document, ("subnet", "subnet6"), where)
     v4, v6 = _subnet(document, "subnet", 32, where), _subnet(document, "subnet6", 128, where)
     if v4 and not _WIDEST <= v4.prefix <= _NARROWEST:
         raise DataError(f"{where}: subnet: {v4} is not between /{_WIDEST} and /{_NARROWEST}")

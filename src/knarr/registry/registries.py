@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 
 from knarr.errors import DataError, HostError, UsageError
+from knarr.host import settings_file
 from knarr.oci.reference import DEFAULT_DOMAIN, Reference, has_domain, parse
 from knarr.record import Record
 
@@ -151,25 +152,16 @@ def load(directories: Iterable[str]) -> Registries:
             continue
         except OSError as e:
             raise HostError(f"{path}: {e.strerror}") from e
-        one = decode(_parsed(text, path), path)
+        one = decode(settings_file.parsed(text, path), path)
         search = search or one.search
         aliases = {**one.aliases, **aliases}
         registries = {**one.registries, **registries}
     return Registries(search, aliases, registries)
 
 
-def _parsed(text: bytes, path: str) -> Mapping[str, Any]:
-    import tomllib  # a tenth of the start of a pull, and most machines have no such file
-
-    try:
-        return tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise DataError(f"{path}: {e}") from e
-
-
 def decode(document: Mapping[str, Any], where: str) -> Registries:
     """One file's document, checked key by key. Raises `DataError` with the place of the first fault."""
-    _only(document, ("search", "aliases", "registry"), where)
+    settings_file.check_keys(document, ("search", "aliases", "registry"), where)
     search = _strings(document.get("search", []), f"{where}: search")
     aliases = _table(document.get("aliases", {}), f"{where}: aliases")
     for name, target in aliases.items():
@@ -203,7 +195,7 @@ def is_loopback(host: str) -> bool:
 
 def _settings(value: object, where: str) -> Settings:
     table = _table(value, where)
-    _only(table, tuple(f.replace("_", "-") for f in Settings._fields), where)
+    settings_file.check_keys(table, tuple(f.replace("_", "-") for f in Settings._fields), where)
     mirrors = _strings(table.get("mirrors", []), f"{where}: mirrors")
     for mirror in mirrors:
         scheme, host, _ = split_location(mirror)
@@ -221,12 +213,6 @@ def _settings(value: object, where: str) -> Settings:
     if found.mirrors_only and not found.mirrors:
         raise DataError(f"{where}: mirrors-only without mirrors")
     return found
-
-
-def _only(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise DataError(f"{where}: unknown key {key!r}; known are {', '.join(known)}")
 
 
 def _table(value: object, where: str) -> dict[str, Any]:
