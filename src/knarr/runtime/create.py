@@ -81,6 +81,20 @@ def create(request: CreateRequest, bundle: Bundle, facts: HostFacts, warn: Calla
         raise
 
 
+def described(container_id: str, bundle: Bundle, facts: HostFacts, *, systemd: bool) -> Container:
+    """What is known of a container before any of it exists."""
+    return Container(
+        container_id,
+        bundle.path,
+        bundle.rootfs,
+        clock.now(),
+        bundle.spec.oci_version,
+        owner_uid=os.getuid(),
+        place=placing.place(facts, container_id, bundle.spec, systemd=systemd),
+        annotations=bundle.spec.annotations,
+    )
+
+
 class _Making:
     """One creation on its way: what the container's process is told when it stops to ask."""
 
@@ -100,15 +114,7 @@ class _Making:
         self.hooks = bundle.spec.hooks or Hooks()
         self.pid = 0
         self.notices: Notices | None = None
-        self.container = Container(
-            request.id,
-            bundle.path,
-            bundle.rootfs,
-            clock.now(),
-            bundle.spec.oci_version,
-            owner_uid=os.getuid(),
-            place=placing.place(facts, request.id, bundle.spec, systemd=request.systemd_cgroup),
-            annotations=bundle.spec.annotations,
+        self.container = described(request.id, bundle, facts, systemd=request.systemd_cgroup)._replace(
             users_systemd=request.systemd_cgroup and facts.rootless,
             host_mount=0 if _has_mount_namespace(bundle.spec) else mount_id(bundle.rootfs),
         )

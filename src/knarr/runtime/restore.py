@@ -14,14 +14,13 @@ import array
 import os
 
 from knarr.errors import HostError
-from knarr.host import clock, criu, native
+from knarr.host import criu, native
 from knarr.host.launch import launch
 from knarr.plan.cgroup import SCOPE_PAUSE, CgroupPlacement
 from knarr.plan.restore import is_bind, restore_plan
 from knarr.record import Record
 from knarr.runtime import criu_options as options
-from knarr.runtime import placing
-from knarr.runtime.create import write_pid_file
+from knarr.runtime.create import described, write_pid_file
 from knarr.runtime.criu_options import CriuFlags
 from knarr.runtime.delete import destroy, kill_init
 from knarr.runtime.descriptors import descriptors_of
@@ -108,16 +107,7 @@ class _Restoring:
         self.warn = warn
         self.channel = criu.Channel()
         self.namespaces: list[int] = []
-        self.container = Container(
-            request.id,
-            bundle.path,
-            bundle.rootfs,
-            clock.now(),
-            bundle.spec.oci_version,
-            owner_uid=os.getuid(),
-            place=placing.place(facts, request.id, bundle.spec, systemd=request.systemd_cgroup),
-            annotations=bundle.spec.annotations,
-        )
+        self.container = described(request.id, bundle, facts, systemd=request.systemd_cgroup)
 
     def run(self) -> Container:
         flags = self.request.flags

@@ -9,14 +9,21 @@ from knarr.errors import UsageError
 from knarr.runtime import descriptors
 from knarr.runtime.bundle import Bundle, read_bundle
 from knarr.runtime.create import CreateRequest
+from knarr.runtime.delete import after_its_end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from knarr.runtime.create import Created
+    from knarr.runtime.restore import Restored
     from knarr.runtime_cli.context import Context
 
-OPTIONS = (
+CONFIG = Option("config", "Another configuration's path", short="f", metavar="FILE", default="config.json")
+BUNDLE_OPTIONS = (
     Option("bundle", "Directory with config.json (default: the working directory)", short="b", metavar="DIR"),
-    Option("config", "Another configuration's path", short="f", metavar="FILE", default="config.json"),
+    CONFIG,
+)
+OPTIONS = (
+    *BUNDLE_OPTIONS,
     Option("console-socket", "Socket that takes the terminal's master", metavar="PATH"),
     Option("pid-file", "Write the process's id to this file", metavar="FILE"),
     Option("pidfd-socket", "Socket that takes a pidfd of the process", metavar="PATH"),
@@ -56,3 +63,10 @@ def request_of(context: Context, bundle: Bundle, *, detached: bool) -> CreateReq
         systemd_cgroup=context.systemd_cgroup,
         notify_socket=os.environ.get("NOTIFY_SOCKET", ""),
     )
+
+
+def ended(context: Context, bundle: Bundle, made: Created | Restored, code: int) -> int:
+    """A container that was waited for in front goes with its process, unless it is to be kept; the exit code."""
+    if not context.parsed.flag("keep"):
+        after_its_end(made.directory, made.container, bundle.spec.hooks, context.log.warn)
+    return code

@@ -7,6 +7,7 @@ from knarr.plan.render import render
 from knarr.plan.setup import Setting, container_plan
 from knarr.runtime import placing
 from knarr.runtime.bundle import read_bundle
+from knarr.runtime_cli.making import CONFIG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ COMMAND = Command(
     "plan [OPTIONS] BUNDLE",
     _plan,
     (
-        Option("config", "Another configuration's path", short="f", metavar="FILE", default="config.json"),
+        CONFIG,
         Option("id", "The container's id in them", default="ID"),
     ),
     minimum=1,

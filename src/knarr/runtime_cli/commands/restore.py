@@ -8,14 +8,12 @@ from knarr.cli.options import Command, Option
 from knarr.errors import UsageError
 from knarr.host.launch import Attended
 from knarr.runtime import descriptors
-from knarr.runtime.delete import after_its_end
-from knarr.runtime.restore import Restored, RestoreRequest, restore
+from knarr.runtime.restore import RestoreRequest, restore
 from knarr.runtime_cli.criu_flags import OPTIONS, criu_flags
-from knarr.runtime_cli.making import bundle_of
+from knarr.runtime_cli.making import BUNDLE_OPTIONS, bundle_of, ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from knarr.runtime.bundle import Bundle
     from knarr.runtime_cli.context import Context
 
 
@@ -49,18 +47,12 @@ def _restore(context: Context) -> int:
         request = request._replace(console_fd=relay.console_fd)
         restored = restore(request, bundle, context.facts, context.log.warn)
         os.close(restored.lock)
-        return _ended(context, bundle, restored, relay.attend(restored.container.pid))
+        return ended(context, bundle, restored, relay.attend(restored.container.pid))
     with Attended() as front:
         restored = restore(request, bundle, context.facts, context.log.warn)
         os.close(restored.lock)
         code = front.wait(restored.container.pid)
-    return _ended(context, bundle, restored, code)
-
-
-def _ended(context: Context, bundle: Bundle, restored: Restored, code: int) -> int:
-    if not context.parsed.flag("keep"):
-        after_its_end(restored.directory, restored.container, bundle.spec.hooks, context.log.warn)
-    return code
+    return ended(context, bundle, restored, code)
 
 
 COMMAND = Command(
@@ -69,10 +61,7 @@ COMMAND = Command(
     "restore [OPTIONS] ID",
     _restore,
     (
-        Option(
-            "bundle", "Directory with config.json (default: the working directory)", short="b", metavar="DIR"
-        ),
-        Option("config", "Another configuration's path", short="f", metavar="FILE", default="config.json"),
+        *BUNDLE_OPTIONS,
         *OPTIONS,
         Option("detach", "Leave it running, and do not wait for its end", kind="flag", short="d"),
         Option("keep", "Do not remove it when it has ended", kind="flag"),

@@ -7,9 +7,8 @@ import os
 from knarr.cli.options import Command, Option
 from knarr.host.launch import Attended
 from knarr.runtime.create import create
-from knarr.runtime.delete import after_its_end
 from knarr.runtime.start import poststart
-from knarr.runtime_cli.making import OPTIONS, bundle_of, request_of
+from knarr.runtime_cli.making import OPTIONS, bundle_of, ended, request_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +38,7 @@ def _run(context: Context) -> int:
         poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
         os.close(created.lock)  # others may do something with it while it runs
         code = front.wait(created.container.pid)
-    if not context.parsed.flag("keep"):
-        after_its_end(created.directory, created.container, bundle.spec.hooks, context.log.warn)
-    return code
+    return ended(context, bundle, created, code)
 
 
 def _at_terminal(context: Context, bundle: Bundle, request: CreateRequest) -> int:
@@ -58,10 +55,7 @@ def _at_terminal(context: Context, bundle: Bundle, request: CreateRequest) -> in
         created.notices.attend(created.container, context.log.warn)
     poststart(created.directory, created.container, bundle.spec.hooks, context.log.warn)
     os.close(created.lock)
-    code = relay.attend(created.container.pid)
-    if not context.parsed.flag("keep"):
-        after_its_end(created.directory, created.container, bundle.spec.hooks, context.log.warn)
-    return code
+    return ended(context, bundle, created, relay.attend(created.container.pid))
 
 
 COMMAND = Command(
