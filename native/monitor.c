@@ -425,6 +425,9 @@ int monitor_main(int argc, char **argv)
 	}
 	while (phase != UNDOING || undoer > 0)
 		round_of_loop();
+	/* Only now: whoever gets it makes anew, by the same names, what the tear-down removes. */
+	if (o.lock >= 0)
+		close(o.lock);
 	bool stillborn = failed;
 	close_starter();
 	if (o.exit_command && !stillborn)

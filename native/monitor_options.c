@@ -46,7 +46,7 @@ static enum log_driver driver(const char *word, const char *name)
 struct monitor_options monitor_options(int argc, char **argv)
 {
 	struct monitor_options o = { .plan = -1, .status = -1, .primary = -1, .listener = -1, .teardown = -1,
-		                     .max_files = 1 };
+		                     .lock = -1, .max_files = 1 };
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i], *value = strchr(word, '=');
 		if (strcmp(word, "--") == 0) {
@@ -69,6 +69,8 @@ struct monitor_options monitor_options(int argc, char **argv)
 			o.listener = descriptor(word, value);
 		else if (KEY("teardown"))
 			o.teardown = descriptor(word, value);
+		else if (KEY("lock"))
+			o.lock = descriptor(word, value);
 		else if (KEY("stdin"))
 			o.input = (int)number(word, value, 2);
 		else if (KEY("tty"))

@@ -8,7 +8,7 @@
 #include "log.h"
 
 struct monitor_options {
-	int plan, status, primary, listener, teardown; /* -1: none */
+	int plan, status, primary, listener, teardown, lock; /* -1: none */
 	int input; /* enum streams_input */
 	bool tty;
 	bool stays; /* the container outlives its primary client */

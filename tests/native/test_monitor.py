@@ -504,6 +504,24 @@ def test_the_reserved_descriptors_go_with_the_container(native: Native, rootfs: 
     os.close(reader)
 
 
+def test_the_lock_is_held_until_everything_is_torn_down(
+    native: Native, rootfs: Rootfs, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for number in range(5000):
+        (run / str(number)).touch()
+    reader, writer = os.pipe()
+    running = native.monitor(
+        rootfs.plan("true"), f"lock={writer}", fds=[writer], teardown=[step("rmtree", run)]
+    )
+    os.close(writer)
+    assert os.read(reader, 1) == b""
+    assert not run.exists()
+    assert running.wait() == 0
+    os.close(reader)
+
+
 def test_it_is_small(native: Native, rootfs: Rootfs, programs: dict[str, Path]) -> None:
     if native.path != str(programs["shipped"]):
         return

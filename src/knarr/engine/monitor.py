@@ -30,6 +30,7 @@ class MonitorRequest(Record):
     words: tuple[str, ...]
     teardown: str = ""
     listen: int = -1
+    lock: int = -1  # held until the tear-down is done
     hold: tuple[int, ...] = ()
     relayed: Mapping[int, int] = {}  # of those: sockets that are relayed to this port of the container
     primary: bool = False
@@ -68,13 +69,16 @@ def launch(request: MonitorRequest) -> Launched:
     near, far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     words = [f"plan={plan}", f"status={far.fileno()}"]
     ours = [plan]
-    fds = [plan, far.fileno(), *request.hold]
+    fds = [far.fileno(), *request.hold]
     connection = -1
     primary = None
     try:
         if request.teardown:
             ours.append(os.open(request.teardown, os.O_RDONLY | os.O_CLOEXEC))
             words.append(f"teardown={ours[-1]}")
+        if request.lock >= 0:
+            words.append(f"lock={request.lock}")
+            fds.append(request.lock)
         if request.listen >= 0:
             words.append(f"listen={request.listen}")
             ours.append(request.listen)

@@ -278,7 +278,8 @@ def _monitor_request(
         tuple(words),
         teardown=f"{directory.run}/teardown",
         listen=monitor.listen(f"{directory.run}/attach"),
-        hold=(lock, *prepared.attachment.hold_fds),
+        lock=lock,
+        hold=prepared.attachment.hold_fds,
         relayed=prepared.attachment.relayed,
         primary=foreground is not None,
     )
